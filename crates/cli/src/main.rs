@@ -1,0 +1,2 @@
+//! The `kiva` binary.
+fn main() {}

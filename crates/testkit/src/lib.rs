@@ -1,0 +1,1 @@
+//! Kiva's `testkit` room.

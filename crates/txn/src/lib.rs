@@ -1,0 +1,1 @@
+//! Kiva's `txn` room.
