@@ -159,17 +159,21 @@ impl WriteBatch {
 
 impl Op<'_> {
     fn check(self) -> Result<(), EngineError> {
-        let (key, value): (&[u8], &[u8]) = match self {
-            Op::Put { key, value, .. } => (key, value),
-            Op::Delete { key, .. } => (key, &[]),
+        match self {
+            Op::Put { key, value, .. } => check_pair(key, value),
+            Op::Delete { key, .. } => check_pair(key, &[]),
             Op::DeleteRange { start, end, .. } => {
-                check_size("a key", end, KEY_SIZE_MAX)?;
-                (start, &[])
+                check_pair(start, &[])?;
+                check_pair(end, &[])
             }
-        };
-        check_size("a key", key, KEY_SIZE_MAX)?;
-        check_size("a value", value, VALUE_SIZE_MAX)
+        }
     }
+}
+
+/// Whether an engine takes this key and value.
+pub(crate) fn check_pair(key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+    check_size("a key", key, KEY_SIZE_MAX)?;
+    check_size("a value", value, VALUE_SIZE_MAX)
 }
 
 fn check_size(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), EngineError> {

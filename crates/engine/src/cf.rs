@@ -34,6 +34,16 @@ impl Cf {
         }
     }
 
+    /// Its place in [`ALL`](Self::ALL).
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Default => 0,
+            Self::Lock => 1,
+            Self::Write => 2,
+            Self::Local => 3,
+        }
+    }
+
     /// Its name on the wire and in scripts.
     pub const fn name(self) -> &'static str {
         match self {

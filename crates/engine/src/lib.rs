@@ -21,6 +21,7 @@ pub mod disk;
 pub mod filter;
 pub mod limits;
 pub mod memory;
+mod sorted;
 
 use std::io;
 use std::path::PathBuf;
