@@ -1,0 +1,2 @@
+//! What all handles share.
+pub(crate) struct Core {}
