@@ -1,0 +1,54 @@
+//! What a server takes and gives at most, each with the reason for its value.
+
+use std::time::Duration;
+
+/// Largest gRPC request in bytes. Twice the largest entry of the protocol's heaviest user (6 MiB),
+/// and a frame of 128 commands with values of 64 KiB still fits.
+pub const REQUEST_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// Largest gRPC answer in bytes that we encode. Clients refuse more than 4 MiB by default, so pages
+/// are cut well below; this one only stops a mistake before it fills the memory.
+pub const RESPONSE_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that one stream may have in flight towards us.
+pub const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Bytes that one connection may have in flight towards us, over all its streams.
+pub const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Requests that one connection may have open. A load generator puts some thousands on one
+/// connection; each open stream costs about a kilobyte.
+pub const STREAMS_MAX: u32 = 16 * 1024;
+
+/// Bytes of headers that one request may carry. gRPC clients send some hundred.
+pub const HEADERS_SIZE_MAX: u32 = 16 * 1024;
+
+/// Connections that one listener holds open at a time. The next ones are closed at once, which a
+/// client sees as a refusal, instead of taking the last file descriptors of the engine.
+pub const CONNECTIONS_MAX: usize = 8 * 1024;
+
+/// Accepted connections that wait for a runtime. When this is full the listener pauses, and new
+/// connections wait in the system's backlog.
+pub const HANDOVER_MAX: usize = 64;
+
+/// How long requests that are being served may take to finish once a shutdown was asked for.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// How often a silent HTTP/2 peer is asked whether it still lives. Frees what a machine that was
+/// unplugged leaves behind.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long such a peer has to answer.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an HTTP/1.1 peer may take to send the head of a request.
+pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the listener pauses after the system refused to accept, for want of descriptors say.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests for timestamps of one stream that are answered before the task lets others run.
+pub const TSO_ROUND_MAX: usize = 256;
+
+const _: () = assert!(STREAM_WINDOW <= CONNECTION_WINDOW);
+const _: () = assert!(REQUEST_SIZE_MAX <= RESPONSE_SIZE_MAX);
