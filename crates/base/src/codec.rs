@@ -59,9 +59,8 @@ pub fn encode_bytes(input: &[u8], out: &mut Vec<u8>) {
 pub fn decode_bytes(mut input: &[u8]) -> Result<(Vec<u8>, &[u8]), DecodeError> {
     let mut decoded = Vec::with_capacity(input.len() / (GROUP + 1) * GROUP);
     loop {
-        let (group, rest) = input
-            .split_at_checked(GROUP + 1)
-            .ok_or(DecodeError::Truncated("an encoded key"))?;
+        let (group, rest) =
+            input.split_at_checked(GROUP + 1).ok_or(DecodeError::Truncated("an encoded key"))?;
         input = rest;
         let padding = usize::from(MARKER - group[GROUP]);
         if padding > GROUP {
@@ -85,9 +84,8 @@ pub fn encode_timestamp_desc(ts: Timestamp, out: &mut Vec<u8>) {
 
 /// Splits a key of one version into the encoded user key and its timestamp.
 pub fn split_timestamp_desc(key: &[u8]) -> Result<(&[u8], Timestamp), DecodeError> {
-    let (key, ts) = key
-        .split_last_chunk::<TIMESTAMP_SIZE>()
-        .ok_or(DecodeError::Truncated("a timestamp"))?;
+    let (key, ts) =
+        key.split_last_chunk::<TIMESTAMP_SIZE>().ok_or(DecodeError::Truncated("a timestamp"))?;
     Ok((key, Timestamp(!u64::from_be_bytes(*ts))))
 }
 

@@ -68,12 +68,16 @@ pub enum RegionError {
         actual: StoreId,
     },
     /// One proposal may not be this large.
-    #[error("an entry of {size} bytes for region {region} is above the limit")]
+    #[error(
+        "an entry of {size} bytes for region {region} is above the limit of {limit}: send less at once"
+    )]
     EntryTooLarge {
         /// The region it was for.
         region: RegionId,
         /// Its size in bytes.
         size: u64,
+        /// The largest allowed.
+        limit: u64,
     },
     /// The peer named was replaced by another on the same store.
     #[error("request for peer {requested}, the peer here is {actual}")]

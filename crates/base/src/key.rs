@@ -98,10 +98,7 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// Everything.
-    pub const ALL: Self = Self {
-        start: Bytes::new(),
-        end: Bytes::new(),
-    };
+    pub const ALL: Self = Self { start: Bytes::new(), end: Bytes::new() };
 
     /// `start..end`; `None` when `end` is given and below `start`.
     pub fn new(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Option<Self> {
@@ -146,10 +143,7 @@ impl KeyRange {
             _ => self.end.clone().min(other.end.clone()),
         };
         if !end.is_empty() && end < start {
-            return Self {
-                start: start.clone(),
-                end: if start.is_empty() { end } else { start },
-            };
+            return Self { start: start.clone(), end: if start.is_empty() { end } else { start } };
         }
         Self { start, end }
     }
@@ -174,11 +168,8 @@ pub fn after_prefix(prefix: &[u8]) -> Bytes {
 
 impl fmt::Debug for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = if self.end.is_empty() {
-            "∞".into()
-        } else {
-            format!("{} bytes", self.end.len())
-        };
+        let end =
+            if self.end.is_empty() { "∞".into() } else { format!("{} bytes", self.end.len()) };
         write!(f, "KeyRange({} bytes..{end})", self.start.len())
     }
 }
@@ -222,10 +213,7 @@ mod tests {
     #[test]
     fn keys_stay_out_of_debug_output() {
         assert_eq!(format!("{:?}", Key::from("secret")), "Key(6 bytes)");
-        assert_eq!(
-            format!("{:?}", Key::from("secret").encode()),
-            "EncodedKey(9 bytes)"
-        );
+        assert_eq!(format!("{:?}", Key::from("secret").encode()), "EncodedKey(9 bytes)");
         assert!(!format!("{:?}", range("secret", "tea")).contains("secret"));
     }
 

@@ -7,10 +7,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 /// A hash map with a given seed.
-#[expect(
-    clippy::disallowed_types,
-    reason = "this is the seeded form the rule asks for"
-)]
+#[expect(clippy::disallowed_types, reason = "this is the seeded form the rule asks for")]
 pub type Map<K, V> = std::collections::HashMap<K, V, Seeded>;
 
 /// A map that is empty and hashes with `seed`.
@@ -35,9 +32,7 @@ impl BuildHasher for Seeded {
     type Hasher = Mix;
 
     fn build_hasher(&self) -> Mix {
-        Mix {
-            state: self.seed ^ 0x9E37_79B9_7F4A_7C15,
-        }
+        Mix { state: self.seed ^ 0x9E37_79B9_7F4A_7C15 }
     }
 }
 
@@ -58,9 +53,7 @@ impl Hasher for Mix {
     fn write(&mut self, bytes: &[u8]) {
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
-            self.fold(u64::from_le_bytes(
-                word.try_into().expect("chunks have eight bytes"),
-            ));
+            self.fold(u64::from_le_bytes(word.try_into().expect("chunks have eight bytes")));
         }
         let mut last = [0; 8];
         last[..words.remainder().len()].copy_from_slice(words.remainder());
@@ -101,9 +94,6 @@ mod tests {
         let slots = |i: u64| Seeded::new(7).hash_one(i.to_be_bytes()) % 64;
         let mut counts = [0_u32; 64];
         (0..6_400).for_each(|i| counts[slots(i) as usize] += 1);
-        assert!(
-            counts.iter().all(|&count| (50..170).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (50..170).contains(&count)), "{counts:?}");
     }
 }

@@ -16,10 +16,7 @@ pub struct Epoch {
 
 impl Epoch {
     /// Where a region begins.
-    pub const FIRST: Self = Self {
-        conf_ver: 1,
-        version: 1,
-    };
+    pub const FIRST: Self = Self { conf_ver: 1, version: 1 };
 
     /// Whether either part is behind `other`'s.
     pub fn is_stale_against(self, other: Self) -> bool {
@@ -81,24 +78,9 @@ mod tests {
 
     #[test]
     fn an_epoch_is_stale_when_either_part_is_behind() {
-        let now = Epoch {
-            conf_ver: 2,
-            version: 5,
-        };
-        assert!(
-            Epoch {
-                conf_ver: 1,
-                version: 9
-            }
-            .is_stale_against(now)
-        );
-        assert!(
-            Epoch {
-                conf_ver: 9,
-                version: 4
-            }
-            .is_stale_against(now)
-        );
+        let now = Epoch { conf_ver: 2, version: 5 };
+        assert!(Epoch { conf_ver: 1, version: 9 }.is_stale_against(now));
+        assert!(Epoch { conf_ver: 9, version: 4 }.is_stale_against(now));
         assert!(!now.is_stale_against(now));
     }
 }

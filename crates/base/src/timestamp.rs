@@ -77,10 +77,7 @@ mod tests {
         let ts = Timestamp::new(3, 5);
         assert_eq!(ts.0, 3 * 262_144 + 5);
         assert_eq!((ts.physical_ms(), ts.logical()), (3, 5));
-        assert_eq!(
-            Timestamp::new(3, Timestamp::PER_MS - 1).next(),
-            Timestamp::new(4, 0)
-        );
+        assert_eq!(Timestamp::new(3, Timestamp::PER_MS - 1).next(), Timestamp::new(4, 0));
         assert_eq!(Timestamp::MAX.next(), Timestamp::MAX);
     }
 }

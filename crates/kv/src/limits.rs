@@ -1,0 +1,24 @@
+//! What a command may ask for at most, each with its reason.
+
+/// Largest key of a user in bytes. Keys stand in every index block, in log entries and, three at a
+/// time, in the entry of a split.
+pub const KEY_SIZE_MAX: usize = 8 * 1024;
+
+/// Largest value in bytes. One log entry has to hold it, and one answer has to carry it.
+pub const VALUE_SIZE_MAX: usize = 6 * 1024 * 1024;
+
+/// Largest batch that is proposed at once, in bytes. Bounds the memory that one slow replica pins.
+pub const ENTRY_SIZE_MAX: usize = 8 * 1024 * 1024;
+
+/// Most keys that one entry of a range deletion covers: the engine writes a tombstone for each.
+pub const DELETE_RANGE_KEYS_MAX: usize = 10_000;
+
+/// Bytes of proposals that wait for the writer before further ones are refused as too busy. At the
+/// speed of a slow disk this is a second of work; more would only be answered too late.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(VALUE_SIZE_MAX + 2 * KEY_SIZE_MAX < ENTRY_SIZE_MAX);
+const _: () = assert!(ENTRY_SIZE_MAX < QUEUE_BYTES_MAX);
+// The memcomparable form is nine bytes for eight, and a version adds eight.
+const _: () = assert!(KEY_SIZE_MAX / 8 * 9 + 17 < kiva_engine::limits::KEY_SIZE_MAX);
+const _: () = assert!(VALUE_SIZE_MAX < kiva_engine::limits::VALUE_SIZE_MAX);

@@ -1,0 +1,37 @@
+//! Puts the writer on its thread.
+#![expect(clippy::disallowed_methods, reason = "this is where the writer's thread starts")]
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use super::Router;
+
+/// The thread that writes what is proposed to a [`Router`].
+#[must_use = "dropping it waits for the thread"]
+pub struct Writer {
+    router: Router,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts to serve the queue of `router`. Call it once.
+    pub fn start(router: &Router) -> io::Result<Self> {
+        let shared = router.shared.clone();
+        let thread = thread::Builder::new()
+            .name(format!("writer-{}", router.store()))
+            .spawn(move || shared.serve())?;
+        Ok(Self { router: router.clone(), thread: Some(thread) })
+    }
+}
+
+impl Drop for Writer {
+    /// Refuses further proposals and returns when those that wait are durable and answered.
+    fn drop(&mut self) {
+        self.router.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer has panicked; what it was writing is unknown");
+        }
+    }
+}
