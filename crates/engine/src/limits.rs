@@ -5,3 +5,13 @@ pub const KEY_SIZE_MAX: usize = 64 * 1024 - 2;
 
 /// Largest value in bytes. Bounds the memory that one record can ask for while it is decoded.
 pub const VALUE_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// Largest memtable. Above it the library, which starts a new journal at 64 MB, would keep two.
+pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Runs in the topmost level from which on [`Health::Pressed`](crate::Health::Pressed) is told:
+/// the library slows writers down at 20 and stops them at 30.
+pub const L0_RUNS_PRESSED: usize = 12;
+
+/// Memtables that wait to be written from which on pressure is told: writers stop at 4.
+pub const SEALED_MEMTABLES_PRESSED: usize = 2;

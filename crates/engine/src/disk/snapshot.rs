@@ -1,0 +1,102 @@
+//! Snapshots and iterators: the library's, with the family cut out.
+
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fjall::{Keyspace, Readable};
+use kiva_base::KeyRange;
+
+use super::{DiskEngine, error};
+use crate::{Cf, EngineError, Iter, Order, Snapshot};
+
+/// A key as the tree has it.
+pub(super) fn stored_key(cf: Cf, key: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(1 + key.len());
+    stored.put_u8(cf.byte());
+    stored.put_slice(key);
+    stored.freeze()
+}
+
+/// A range as the tree has it: never unbounded, since another family may follow.
+pub(super) fn bounds(cf: Cf, range: &KeyRange) -> (Bytes, Bytes) {
+    let end = if range.end().is_empty() {
+        Bytes::copy_from_slice(&[cf.byte() + 1])
+    } else {
+        stored_key(cf, range.end())
+    };
+    (stored_key(cf, range.start()), end)
+}
+
+pub(super) struct DiskSnapshot {
+    view: fjall::Snapshot,
+    /// Keeps the directory locked, too.
+    tree: Keyspace,
+    path: Arc<PathBuf>,
+}
+
+impl DiskSnapshot {
+    pub(super) fn new(engine: &DiskEngine) -> Self {
+        Self {
+            view: engine.database.snapshot(),
+            tree: engine.tree.clone(),
+            path: Arc::clone(&engine.path),
+        }
+    }
+}
+
+impl Snapshot for DiskSnapshot {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self.view.get(&self.tree, stored_key(cf, key)) {
+            Ok(value) => Ok(value.map(Bytes::from)),
+            Err(error) => Err(error::of(&self.path, "read", error)),
+        }
+    }
+
+    fn iter(&self, cf: Cf, range: &KeyRange, order: Order) -> Box<dyn Iter> {
+        let rest = (!range.is_empty()).then(|| {
+            let (start, end) = bounds(cf, range);
+            self.view
+                .range(&self.tree, (Bound::Included(start), Bound::Excluded(end)))
+        });
+        Box::new(DiskIter {
+            rest,
+            order,
+            _tree: self.tree.clone(),
+            path: Arc::clone(&self.path),
+        })
+    }
+}
+
+/// The library's iterator holds the snapshot it came from.
+struct DiskIter {
+    /// `None` at the end.
+    rest: Option<fjall::Iter>,
+    order: Order,
+    _tree: Keyspace,
+    path: Arc<PathBuf>,
+}
+
+impl Iter for DiskIter {
+    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(None);
+        };
+        let pair = match self.order {
+            Order::Forward => rest.next(),
+            Order::Reverse => rest.next_back(),
+        };
+        match pair.map(fjall::Guard::into_inner) {
+            Some(Ok((key, value))) => Ok(Some((Bytes::from(key).slice(1..), value.into()))),
+            Some(Err(error)) => {
+                self.rest = None;
+                Err(error::of(&self.path, "read", error))
+            }
+            None => {
+                self.rest = None;
+                Ok(None)
+            }
+        }
+    }
+}

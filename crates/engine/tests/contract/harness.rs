@@ -1,0 +1,240 @@
+//! How an engine is opened, closed and crashed, and short ways to fill and read one.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiva_base::KeyRange;
+use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::memory::MemoryEngine;
+use kiva_engine::{
+    Cf, Engine, EngineError, Filter, Iter, Order, Snapshot, SortedItem, SortedItems, WriteBatch,
+};
+use tempfile::TempDir;
+
+/// One kind of engine.
+pub(crate) trait Harness: Sized {
+    /// Empty.
+    fn open_with(filter: Option<Arc<dyn Filter>>) -> Self;
+
+    /// The engine, as everybody above sees it.
+    fn engine(&self) -> &Arc<dyn Engine>;
+
+    /// After a clean close.
+    fn reopen(self) -> Self;
+
+    /// After a crash that may take what was not flushed.
+    fn crash(self) -> Self;
+
+    /// Shows every pair to the filter.
+    fn compact(&self);
+
+    fn open() -> Self {
+        Self::open_with(None)
+    }
+
+    fn write(&self, build: impl FnOnce(&mut WriteBatch)) {
+        let mut batch = WriteBatch::new();
+        build(&mut batch);
+        self.engine().write(&batch).expect("writes");
+    }
+
+    fn put(&self, cf: Cf, key: &str, value: &str) {
+        self.write(|batch| batch.put(cf, key.as_bytes(), value.as_bytes()));
+    }
+
+    fn get(&self, cf: Cf, key: &str) -> Option<String> {
+        get(&*self.engine().snapshot(), cf, key)
+    }
+
+    /// All pairs of a family, as `key=value` with spaces between.
+    fn show(&self, cf: Cf) -> String {
+        show(
+            &*self.engine().snapshot(),
+            cf,
+            &KeyRange::ALL,
+            Order::Forward,
+        )
+    }
+}
+
+pub(crate) fn get(snapshot: &dyn Snapshot, cf: Cf, key: &str) -> Option<String> {
+    let value = snapshot.get(cf, key.as_bytes()).expect("reads")?;
+    Some(String::from_utf8(value.to_vec()).expect("values are text"))
+}
+
+pub(crate) fn show(snapshot: &dyn Snapshot, cf: Cf, range: &KeyRange, order: Order) -> String {
+    drain(&mut *snapshot.iter(cf, range, order))
+}
+
+pub(crate) fn drain(iter: &mut dyn Iter) -> String {
+    let mut pairs = Vec::new();
+    while let Some((key, value)) = iter.next().expect("iterates") {
+        pairs.push(format!("{}={}", key.escape_ascii(), value.escape_ascii()));
+    }
+    pairs.join(" ")
+}
+
+pub(crate) fn range(start: &'static str, end: &'static str) -> KeyRange {
+    KeyRange::new(start, end).expect("runs forward")
+}
+
+/// Items of a list, and then perhaps an error.
+pub(crate) struct Items {
+    pub(crate) items: std::vec::IntoIter<SortedItem>,
+    pub(crate) fails: bool,
+}
+
+impl Items {
+    pub(crate) fn new(items: &[(Cf, &str, Option<&str>)]) -> Self {
+        let items: Vec<_> = items
+            .iter()
+            .map(|(cf, key, value)| SortedItem {
+                cf: *cf,
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+            })
+            .collect();
+        Self {
+            items: items.into_iter(),
+            fails: false,
+        }
+    }
+}
+
+impl SortedItems for Items {
+    fn next(&mut self) -> Result<Option<SortedItem>, EngineError> {
+        match self.items.next() {
+            None if self.fails => Err(EngineError::Malformed("the stream broke")),
+            item => Ok(item),
+        }
+    }
+}
+
+/// A crash of this one keeps half of what was not flushed.
+pub(crate) struct MemoryHarness {
+    memory: MemoryEngine,
+    engine: Arc<dyn Engine>,
+}
+
+impl MemoryHarness {
+    fn new(memory: MemoryEngine) -> Self {
+        let engine = Arc::new(memory.clone());
+        Self { memory, engine }
+    }
+}
+
+impl Harness for MemoryHarness {
+    fn open_with(filter: Option<Arc<dyn Filter>>) -> Self {
+        Self::new(match filter {
+            Some(filter) => MemoryEngine::with_filter(filter),
+            None => MemoryEngine::new(),
+        })
+    }
+
+    fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    fn reopen(self) -> Self {
+        Self::new(self.memory.crash(self.memory.unsynced()))
+    }
+
+    fn crash(self) -> Self {
+        Self::new(self.memory.crash(self.memory.unsynced() / 2))
+    }
+
+    fn compact(&self) {
+        self.memory.compact();
+    }
+}
+
+/// A crash of this one goes on with a copy of the files as they are while it runs: what the system
+/// has when the process is killed.
+pub(crate) struct DiskHarness {
+    directory: TempDir,
+    filter: Option<Arc<dyn Filter>>,
+    disk: Arc<DiskEngine>,
+    engine: Arc<dyn Engine>,
+}
+
+impl DiskHarness {
+    fn new(directory: TempDir, filter: Option<Arc<dyn Filter>>) -> Self {
+        let options = Options {
+            filter: filter.clone(),
+            threads: 1,
+            ..Options::default()
+        };
+        let disk = Arc::new(DiskEngine::open(directory.path(), options).expect("opens"));
+        let engine = Arc::clone(&disk) as Arc<dyn Engine>;
+        Self {
+            directory,
+            filter,
+            disk,
+            engine,
+        }
+    }
+}
+
+impl Harness for DiskHarness {
+    fn open_with(filter: Option<Arc<dyn Filter>>) -> Self {
+        Self::new(TempDir::new().expect("makes a directory"), filter)
+    }
+
+    fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    fn reopen(self) -> Self {
+        let Self {
+            directory,
+            filter,
+            disk,
+            engine,
+        } = self;
+        drop((disk, engine));
+        Self::new(directory, filter)
+    }
+
+    fn crash(self) -> Self {
+        let copy = TempDir::new().expect("makes a directory");
+        copy_directory(self.directory.path(), copy.path());
+        Self::new(copy, self.filter.clone())
+    }
+
+    fn compact(&self) {
+        self.disk.compact().expect("compacts");
+    }
+}
+
+/// Copies files without the long run of zeros that a journal ends in, which costs most of the time.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("lists") {
+        let entry = entry.expect("lists");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("has a type").is_dir() {
+            fs::create_dir(&target).expect("makes a directory");
+            copy_directory(&entry.path(), &target);
+            continue;
+        }
+        let mut source = fs::File::open(entry.path()).expect("opens");
+        let mut copy = fs::File::create(&target).expect("creates");
+        let len = source.metadata().expect("has metadata").len();
+        copy.set_len(len).expect("sets the length");
+        let mut block = vec![0; 64 * 1024];
+        let mut position = 0;
+        loop {
+            let read = source.read(&mut block).expect("reads");
+            if read == 0 {
+                break;
+            }
+            if block[..read].iter().any(|&byte| byte != 0) {
+                copy.seek(SeekFrom::Start(position)).expect("seeks");
+                copy.write_all(&block[..read]).expect("writes");
+            }
+            position += read as u64;
+        }
+    }
+}
