@@ -1,11 +1,14 @@
 //! Batch get: the values of several keys at one timestamp.
 
 use bytes::Bytes;
+use kiva_base::fault::KeyError;
 use kiva_base::{Key, LockInfo, Timestamp};
 use kiva_engine::Snapshot;
 
+use crate::limits::encode_key;
 use crate::outcome::{Answer, TxnError};
 use crate::read_rules::ReadRules;
+use crate::reader::MvccReader;
 
 /// Asks for the values of several keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,19 @@ pub enum Pair {
 /// One pair for each key that has a value or a lock in the way, in the order asked for. A refusal
 /// of another kind than a lock refuses the whole request.
 pub fn batch_get(view: &dyn Snapshot, request: &BatchGet) -> Result<Answer<Vec<Pair>>, TxnError> {
-    let _ = (view, request);
-    unimplemented!("the rules follow the formats")
+    let reader = MvccReader::new(view);
+    let mut pairs = Vec::new();
+    for key in &request.keys {
+        let encoded = match encode_key(key) {
+            Ok(encoded) => encoded,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        match request.rules.read(&reader, key, &encoded, request.version)? {
+            Ok(None) => {}
+            Ok(Some(value)) => pairs.push(Pair::Value { key: key.clone(), value }),
+            Err(KeyError::Locked(lock)) => pairs.push(Pair::Locked(lock)),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    }
+    Ok(Ok(pairs))
 }

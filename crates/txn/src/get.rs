@@ -4,8 +4,10 @@ use bytes::Bytes;
 use kiva_base::{Key, Timestamp};
 use kiva_engine::Snapshot;
 
+use crate::limits::encode_key;
 use crate::outcome::{Answer, TxnError};
 use crate::read_rules::ReadRules;
+use crate::reader::MvccReader;
 
 /// Asks for the value of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,10 @@ impl Get {
 
 /// The value, `None` when there is none; an empty value is a value.
 pub fn get(view: &dyn Snapshot, request: &Get) -> Result<Answer<Option<Bytes>>, TxnError> {
-    let _ = (view, request);
-    unimplemented!("the rules follow the formats")
+    let encoded = match encode_key(&request.key) {
+        Ok(encoded) => encoded,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let reader = MvccReader::new(view);
+    request.rules.read(&reader, &request.key, &encoded, request.version)
 }

@@ -1,9 +1,13 @@
 //! Heartbeat: a transaction that lives on makes its primary lock last longer.
 
+use kiva_base::fault::KeyError;
 use kiva_base::{EncodedKey, Key, Timestamp};
 use kiva_engine::Snapshot;
 
+use crate::limits::encode_key;
 use crate::outcome::{Answer, Outcome, TxnError};
+use crate::reader::MvccReader;
+use crate::writer::MvccWriter;
 
 /// Asks to prolong a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,21 @@ pub fn heartbeat(
     view: &dyn Snapshot,
     request: &Heartbeat,
 ) -> Result<Outcome<Answer<u64>>, TxnError> {
-    let _ = (view, request);
-    unimplemented!("the rules follow the formats")
+    let encoded = match encode_key(&request.primary) {
+        Ok(encoded) => encoded,
+        Err(refusal) => return Ok(Outcome::refused(refusal)),
+    };
+    let reader = MvccReader::new(view);
+    let Some(mut lock) = reader.own_lock(&encoded, request.start_ts)? else {
+        return Ok(Outcome::refused(KeyError::TxnNotFound {
+            start_ts: request.start_ts,
+            primary: request.primary.clone(),
+        }));
+    };
+    let mut writer = MvccWriter::new();
+    if lock.ttl_ms < request.advise_ttl_ms {
+        lock.ttl_ms = request.advise_ttl_ms;
+        writer.put_lock(&encoded, &lock);
+    }
+    Ok(Outcome { batch: writer.into_batch(), reply: Ok(lock.ttl_ms) })
 }

@@ -1,8 +1,16 @@
 //! The rules of transactions as pure functions, from a snapshot to an outcome.
 
+pub mod lock;
+mod record;
+pub mod write;
+
+mod cursor;
+pub mod read_rules;
+pub mod reader;
+pub mod writer;
+
 pub mod limits;
 pub mod outcome;
-pub mod read_rules;
 
 pub mod batch_get;
 pub mod check_status;
@@ -15,6 +23,8 @@ pub mod resolve;
 pub mod rollback;
 pub mod scan;
 pub mod scan_lock;
+
+pub mod gc;
 
 use kiva_base::Timestamp;
 

@@ -23,10 +23,7 @@ pub struct Outcome<R> {
 impl<R> Outcome<R> {
     /// Changes nothing.
     pub(crate) fn unchanged(reply: R) -> Self {
-        Self {
-            batch: WriteBatch::new(),
-            reply,
-        }
+        Self { batch: WriteBatch::new(), reply }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Scan lock: lists locks, for those who clean up.
 
 use kiva_base::{KeyRange, LockInfo, Timestamp};
-use kiva_engine::Snapshot;
+use kiva_engine::{Cf, Order, Snapshot};
 
 use crate::outcome::TxnError;
+use crate::reader::{decode_lock, decode_lock_key};
 
 /// Asks for the locks of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,15 @@ impl ScanLock {
 
 /// The locks of every kind in key order. Fewer than the limit mean that there are no more.
 pub fn scan_lock(view: &dyn Snapshot, request: &ScanLock) -> Result<Vec<LockInfo>, TxnError> {
-    let _ = (view, request);
-    unimplemented!("the rules follow the formats")
+    let mut locks = Vec::new();
+    let mut iter = view.iter(Cf::Lock, &request.range, Order::Forward);
+    while locks.len() < request.limit
+        && let Some((key, record)) = iter.next()?
+    {
+        let lock = decode_lock(&key, &record)?;
+        if lock.start_ts <= request.max_version {
+            locks.push(lock.info(&decode_lock_key(&key)?));
+        }
+    }
+    Ok(locks)
 }
