@@ -120,10 +120,7 @@ impl WriteBatch {
             rest = after;
             count += 1;
         }
-        Ok(Self {
-            bytes: bytes.to_vec(),
-            count,
-        })
+        Ok(Self { bytes: bytes.to_vec(), count })
     }
 
     /// The operations in their order.
@@ -178,11 +175,7 @@ pub(crate) fn check_pair(key: &[u8], value: &[u8]) -> Result<(), EngineError> {
 
 fn check_size(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), EngineError> {
     let size = bytes.len();
-    if size > limit {
-        Err(EngineError::TooLarge { what, size, limit })
-    } else {
-        Ok(())
-    }
+    if size > limit { Err(EngineError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
 fn decode_op(bytes: &[u8]) -> Result<(Op<'_>, &[u8]), EngineError> {
@@ -199,14 +192,7 @@ fn decode_op(bytes: &[u8]) -> Result<(Op<'_>, &[u8]), EngineError> {
         DELETE => Ok((Op::Delete { cf, key }, rest)),
         DELETE_RANGE => {
             let (end, rest) = decode_slice(rest)?;
-            Ok((
-                Op::DeleteRange {
-                    cf,
-                    start: key,
-                    end,
-                },
-                rest,
-            ))
+            Ok((Op::DeleteRange { cf, start: key, end }, rest))
         }
         _ => Err(EngineError::Malformed("unknown kind of operation")),
     }
@@ -223,12 +209,7 @@ fn decode_slice(bytes: &[u8]) -> Result<(&[u8], &[u8]), EngineError> {
 
 impl std::fmt::Debug for WriteBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "WriteBatch({} operations, {} bytes)",
-            self.count,
-            self.bytes.len()
-        )
+        write!(f, "WriteBatch({} operations, {} bytes)", self.count, self.bytes.len())
     }
 }
 
@@ -247,20 +228,9 @@ mod tests {
         assert_eq!(
             decoded.ops().collect::<Vec<_>>(),
             [
-                Op::Put {
-                    cf: Cf::Default,
-                    key: b"k",
-                    value: b"v"
-                },
-                Op::Delete {
-                    cf: Cf::Lock,
-                    key: b""
-                },
-                Op::DeleteRange {
-                    cf: Cf::Write,
-                    start: b"a",
-                    end: b"b"
-                },
+                Op::Put { cf: Cf::Default, key: b"k", value: b"v" },
+                Op::Delete { cf: Cf::Lock, key: b"" },
+                Op::DeleteRange { cf: Cf::Write, start: b"a", end: b"b" },
             ]
         );
     }

@@ -9,7 +9,7 @@
 //! | module | adds |
 //! |---|---|
 //! | [`options`] | what can be chosen when it is opened |
-//! | `inspect`, `journal` | nothing is opened that is damaged, foreign or half made |
+//! | `inspect`, with `journal`, `archive`, `synced` | nothing is opened that is damaged, foreign or half made |
 //! | `batch` | the last operation on a key wins; ranges become deletes |
 //! | `snapshot` | families are cut out of the one tree |
 //! | `ingest` | many pairs at one moment |
@@ -24,6 +24,7 @@
 //! **The first failure is the last.** A write or flush that failed may have happened or not, so
 //! everything after it is refused, while snapshots keep reading. What remains is to open again.
 
+mod archive;
 mod batch;
 mod error;
 mod filter;
@@ -34,8 +35,8 @@ mod journal;
 pub mod options;
 mod size;
 mod snapshot;
+mod synced;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -60,9 +61,8 @@ pub struct DiskEngine {
     /// Held from reading what a range delete covers until the batch is written, so that batches
     /// have one order. A plain mutex: writers are few, and the journal has one anyway.
     writer: Mutex<()>,
-    /// The journal that was synced last. One handle for many syncs: an error of the disk is told
-    /// to each handle once.
-    syncer: Mutex<Option<(PathBuf, File)>>,
+    /// Held for a whole sync: one at a time, and whoever waited syncs what came meanwhile.
+    syncer: Mutex<flush::Syncer>,
     /// Why the first write or flush failed.
     poison: OnceLock<String>,
 }
@@ -79,23 +79,29 @@ impl DiskEngine {
         let database = options::database(&path, options)
             .open()
             .map_err(|error| error::of_open(&path, error))?;
-        if found == inspect::Found::Engine && !database.keyspace_exists(TREE) {
+        if found != inspect::Found::Nothing && !database.keyspace_exists(TREE) {
             return Err(EngineError::Damaged {
                 path: path.join(inspect::TREES),
                 reason: "the tree that holds the data is not listed".to_owned(),
             });
         }
-        let tree = database
-            .keyspace(TREE, options::tree)
-            .map_err(|error| error::of_open(&path, error))?;
-        inspect::finish(&path, found)?;
+        let tree =
+            database.keyspace(TREE, options::tree).map_err(|error| error::of_open(&path, error))?;
+        let synced = match found {
+            inspect::Found::Engine(synced) => synced,
+            inspect::Found::Nothing => {
+                inspect::complete(&path)?;
+                synced::Synced { journal: 0, position: 0 }
+            }
+        };
+        let syncer = flush::Syncer::new(&path, synced)?;
         Ok(Self {
             path,
             database,
             tree,
             memtable_bytes,
             writer: Mutex::new(()),
-            syncer: Mutex::new(None),
+            syncer: Mutex::new(syncer),
             poison: OnceLock::new(),
         })
     }
@@ -117,9 +123,7 @@ impl DiskEngine {
 
     fn alive(&self) -> Result<(), EngineError> {
         match self.poison.get() {
-            Some(reason) => Err(EngineError::Poisoned {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(EngineError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -133,9 +137,7 @@ impl DiskEngine {
 
     fn lock_writer(&self) -> MutexGuard<'_, ()> {
         // It guards no data, so a panic under it has left nothing half done.
-        self.writer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -149,9 +151,7 @@ impl Engine for DiskEngine {
         let _writer = self.lock_writer();
         self.alive()?;
         let resolved = batch::resolve(self, batch)?;
-        resolved
-            .commit()
-            .map_err(|error| self.fail(error::of(&self.path, "write to", error)))?;
+        resolved.commit().map_err(|error| self.fail(error::of(&self.path, "write to", error)))?;
         self.rotate_when_full()
     }
 

@@ -15,3 +15,7 @@ pub const L0_RUNS_PRESSED: usize = 12;
 
 /// Memtables that wait to be written from which on pressure is told: writers stop at 4.
 pub const SEALED_MEMTABLES_PRESSED: usize = 2;
+
+/// Tables up to this size are read whole when an engine is opened; of larger ones only what is not
+/// data. A directory of small tables opens at the speed of the disk, a large one at once.
+pub const TABLE_BYTES_READ: u64 = 1024 * 1024;

@@ -82,12 +82,7 @@ impl MemoryEngine {
 
     /// Empty, with rules for [`compact`](Self::compact).
     pub fn with_filter(filter: Arc<dyn Filter>) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                state: RwLock::default(),
-                filter: Some(filter),
-            }),
-        }
+        Self { shared: Arc::new(Shared { state: RwLock::default(), filter: Some(filter) }) }
     }
 
     /// How many batches a crash would lose at most.
@@ -110,12 +105,7 @@ impl MemoryEngine {
             state.written - state.durable
         );
         state.poison.get_or_insert_with(|| "it crashed".to_owned());
-        let mut found = State {
-            durable: last,
-            visible: last,
-            written: last,
-            ..State::default()
-        };
+        let mut found = State { durable: last, visible: last, written: last, ..State::default() };
         for (after, before) in found.families.iter_mut().zip(&state.families) {
             *after = before
                 .iter()
@@ -159,9 +149,7 @@ impl MemoryEngine {
                     .is_some_and(|value| filter.judge(cf, key, value) == Verdict::Remove);
                 if removed {
                     *slot = None;
-                    let at = state
-                        .superseded
-                        .partition_point(|(seen, ..)| seen <= number);
+                    let at = state.superseded.partition_point(|(seen, ..)| seen <= number);
                     state.superseded.insert(at, (*number, cf, key.clone()));
                 }
             }
@@ -172,12 +160,7 @@ impl MemoryEngine {
     /// How many versions it holds: what snapshots and unsynced batches cost.
     pub fn versions(&self) -> usize {
         let state = self.shared.read();
-        state
-            .families
-            .iter()
-            .flat_map(BTreeMap::values)
-            .map(Vec::len)
-            .sum()
+        state.families.iter().flat_map(BTreeMap::values).map(Vec::len).sum()
     }
 }
 
@@ -187,10 +170,7 @@ impl Engine for MemoryEngine {
         let number = state.visible;
         *state.snapshots.entry(number).or_default() += 1;
         drop(state);
-        Arc::new(MemorySnapshot(Arc::new(Pinned {
-            shared: Arc::clone(&self.shared),
-            number,
-        })))
+        Arc::new(MemorySnapshot(Arc::new(Pinned { shared: Arc::clone(&self.shared), number })))
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
@@ -254,18 +234,14 @@ impl Shared {
 impl State {
     fn alive(&self) -> Result<(), EngineError> {
         match &self.poison {
-            Some(reason) => Err(EngineError::Poisoned {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(EngineError::Poisoned { reason: reason.clone() }),
             None => Ok(()),
         }
     }
 
     fn fail(&mut self, reason: &str) -> EngineError {
         self.poison = Some(reason.to_owned());
-        EngineError::Poisoned {
-            reason: reason.to_owned(),
-        }
+        EngineError::Poisoned { reason: reason.to_owned() }
     }
 
     fn commit(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
@@ -351,9 +327,8 @@ fn entry<'a>(
     family: &'a mut BTreeMap<Bytes, Versions>,
     key: &[u8],
 ) -> Option<(Bytes, &'a mut Versions)> {
-    let (key, versions) = family
-        .range_mut::<[u8], _>((Bound::Included(key), Bound::Included(key)))
-        .next()?;
+    let (key, versions) =
+        family.range_mut::<[u8], _>((Bound::Included(key), Bound::Included(key))).next()?;
     Some((key.clone(), versions))
 }
 
@@ -376,11 +351,7 @@ fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
 }
 
 fn upper_bound(end: &[u8]) -> Bound<&[u8]> {
-    if end.is_empty() {
-        Bound::Unbounded
-    } else {
-        Bound::Excluded(end)
-    }
+    if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) }
 }
 
 /// A number that must stay readable; registered in the state until it is dropped.

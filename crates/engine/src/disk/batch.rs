@@ -59,9 +59,7 @@ fn delete_range(
     }
     let view = engine.database.snapshot();
     for pair in view.range::<&[u8], _>(&engine.tree, range) {
-        let key = pair
-            .key()
-            .map_err(|error| error::of(&engine.path, "read", error))?;
+        let key = pair.key().map_err(|error| error::of(&engine.path, "read", error))?;
         items.insert(key.into(), None);
     }
     Ok(())

@@ -1,63 +1,91 @@
 //! The sync, and the seam between memtable and tables.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use fjall::{AbstractTree, PersistMode};
 
-use super::{DiskEngine, error, inspect};
+use super::inspect::{self, io_error};
+use super::journal::{Met, Reader};
+use super::synced::{Marker, Synced};
+use super::{DiskEngine, error};
 use crate::EngineError;
+
+/// What the next sync goes on from.
+pub(super) struct Syncer {
+    /// The journal that was synced last, and up to where its batches are whole. One handle for
+    /// many syncs, because the system reports an error of the disk to each handle once.
+    journal: Option<(PathBuf, File)>,
+    synced: Synced,
+    marker: Marker,
+}
+
+impl Syncer {
+    /// Goes on from what inspection has read.
+    pub(super) fn new(directory: &Path, synced: Synced) -> Result<Self, EngineError> {
+        let marker = Marker::open(directory)
+            .map_err(|error| io_error("open", &directory.join(inspect::SYNCED), error))?;
+        Ok(Self { journal: None, synced, marker })
+    }
+
+    /// Syncs this journal: everything the system has of it.
+    fn sync(&mut self, number: u64, path: &Path) -> io::Result<()> {
+        let file = match self.journal.take() {
+            Some((known, file)) if known == path => file,
+            _ => File::open(path)?,
+        };
+        if self.synced.journal != number {
+            self.synced = Synced { journal: number, position: 0 };
+        }
+        // Found before the sync, so that the mark claims nothing that came during it.
+        let mut reader = Reader::new(&file, self.synced.position);
+        while matches!(reader.next()?, Met::Batch { .. }) {}
+        let position = reader.position();
+        file.sync_data()?;
+        self.synced.position = position;
+        self.journal = Some((path.to_owned(), file));
+        Ok(())
+    }
+}
 
 impl DiskEngine {
     /// Makes durable what was written before the call.
     ///
     /// The library would sync under the lock that writers need, for milliseconds. So its buffer
-    /// goes to the system first, then the file is synced through a handle of our own. When the
-    /// journal changed meanwhile, the library has synced the old one before it turned to the new
-    /// one, and the new one is tried again.
+    /// goes to the system first, then the file is synced through a handle of our own. When a new
+    /// journal has begun meanwhile, the library has synced the old one before, and the new one is
+    /// synced too.
     pub(super) fn sync(&self) -> Result<(), EngineError> {
-        let mut handle = self
-            .syncer
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut syncer = self.syncer.lock().unwrap_or_else(PoisonError::into_inner);
         self.database
             .persist(PersistMode::Buffer)
             .map_err(|error| error::of(&self.path, "write to", error))?;
+        let mut active = self.active_journal()?;
         loop {
-            let path = self.active_journal()?;
-            let file = match handle.take() {
-                Some((known, file)) if known == path => Ok(file),
-                _ => File::open(&path),
-            };
-            let synced = file.and_then(|file| {
-                file.sync_data()?;
-                Ok(file)
-            });
-            match synced {
-                Ok(file) => *handle = Some((path.clone(), file)),
-                Err(source) => {
-                    let action = "sync";
-                    return Err(EngineError::Io {
-                        action,
-                        path,
-                        source,
-                    });
-                }
+            let (number, path) = &active;
+            syncer.sync(*number, path).map_err(|error| io_error("sync", path, error))?;
+            let now = self.active_journal()?;
+            if now == active {
+                break;
             }
-            if self.active_journal()? == path {
-                return Ok(());
-            }
+            active = now;
         }
+        let synced = syncer.synced;
+        syncer
+            .marker
+            .write(synced)
+            .map_err(|error| io_error("write", &self.path.join(inspect::SYNCED), error))
     }
 
-    fn active_journal(&self) -> Result<PathBuf, EngineError> {
-        let journals = inspect::journals(&self.path)?;
-        match journals.last() {
-            Some((_, path)) => Ok(path.clone()),
-            None => Err(EngineError::Damaged {
-                path: self.path.to_path_buf(),
-                reason: "the journal has been removed".to_owned(),
-            }),
+    fn active_journal(&self) -> Result<(u64, PathBuf), EngineError> {
+        match inspect::journals(&self.path)?.pop() {
+            Some(last) => Ok(last),
+            None => Err(inspect::damaged(
+                &self.path,
+                "the journal has been removed while it was in use",
+            )),
         }
     }
 

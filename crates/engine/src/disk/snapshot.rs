@@ -57,15 +57,9 @@ impl Snapshot for DiskSnapshot {
     fn iter(&self, cf: Cf, range: &KeyRange, order: Order) -> Box<dyn Iter> {
         let rest = (!range.is_empty()).then(|| {
             let (start, end) = bounds(cf, range);
-            self.view
-                .range(&self.tree, (Bound::Included(start), Bound::Excluded(end)))
+            self.view.range(&self.tree, (Bound::Included(start), Bound::Excluded(end)))
         });
-        Box::new(DiskIter {
-            rest,
-            order,
-            _tree: self.tree.clone(),
-            path: Arc::clone(&self.path),
-        })
+        Box::new(DiskIter { rest, order, _tree: self.tree.clone(), path: Arc::clone(&self.path) })
     }
 }
 

@@ -28,10 +28,7 @@ fn counted<H: Harness>(h: &H) -> u32 {
         }
         next
     });
-    assert!(
-        numbers.iter().all(|number| *number == numbers[0]),
-        "{numbers:?}"
-    );
+    assert!(numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
     numbers[0]
 }
 
@@ -80,10 +77,7 @@ pub(crate) fn an_ingestion_is_durable_and_so_is_what_came_before<H: Harness>() {
     h.put(Cf::Default, "a", "before");
     h.put(Cf::Default, "c", "before");
     h.engine()
-        .ingest(&mut Items::new(&[
-            (Cf::Default, "b", Some("ingested")),
-            (Cf::Default, "c", None),
-        ]))
+        .ingest(&mut Items::new(&[(Cf::Default, "b", Some("ingested")), (Cf::Default, "c", None)]))
         .expect("ingests");
     let h = h.crash();
     assert_eq!(h.show(Cf::Default), "a=before b=ingested");

@@ -51,12 +51,7 @@ pub(crate) trait Harness: Sized {
 
     /// All pairs of a family, as `key=value` with spaces between.
     fn show(&self, cf: Cf) -> String {
-        show(
-            &*self.engine().snapshot(),
-            cf,
-            &KeyRange::ALL,
-            Order::Forward,
-        )
+        show(&*self.engine().snapshot(), cf, &KeyRange::ALL, Order::Forward)
     }
 }
 
@@ -97,10 +92,7 @@ impl Items {
                 value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             })
             .collect();
-        Self {
-            items: items.into_iter(),
-            fails: false,
-        }
+        Self { items: items.into_iter(), fails: false }
     }
 }
 
@@ -162,19 +154,10 @@ pub(crate) struct DiskHarness {
 
 impl DiskHarness {
     fn new(directory: TempDir, filter: Option<Arc<dyn Filter>>) -> Self {
-        let options = Options {
-            filter: filter.clone(),
-            threads: 1,
-            ..Options::default()
-        };
+        let options = Options { filter: filter.clone(), threads: 1, ..Options::default() };
         let disk = Arc::new(DiskEngine::open(directory.path(), options).expect("opens"));
         let engine = Arc::clone(&disk) as Arc<dyn Engine>;
-        Self {
-            directory,
-            filter,
-            disk,
-            engine,
-        }
+        Self { directory, filter, disk, engine }
     }
 }
 
@@ -188,12 +171,7 @@ impl Harness for DiskHarness {
     }
 
     fn reopen(self) -> Self {
-        let Self {
-            directory,
-            filter,
-            disk,
-            engine,
-        } = self;
+        let Self { directory, filter, disk, engine } = self;
         drop((disk, engine));
         Self::new(directory, filter)
     }

@@ -188,18 +188,13 @@ pub(crate) fn an_ingestion_that_fails_leaves_nothing<H: Harness>() {
     h.put(Cf::Default, "a", "1");
     let mut items = Items::new(&[(Cf::Default, "a", Some("2")), (Cf::Default, "b", Some("2"))]);
     items.fails = true;
-    let error = h
-        .engine()
-        .ingest(&mut items)
-        .expect_err("the stream breaks");
+    let error = h.engine().ingest(&mut items).expect_err("the stream breaks");
     assert_eq!(error.to_string(), "malformed batch: the stream broke");
     assert_eq!(h.show(Cf::Default), "a=1");
     h.put(Cf::Default, "b", "3");
     let h = h.reopen();
     assert_eq!(h.show(Cf::Default), "a=1 b=3");
-    h.engine()
-        .ingest(&mut Items::new(&[]))
-        .expect("nothing is fine");
+    h.engine().ingest(&mut Items::new(&[])).expect("nothing is fine");
 }
 
 pub(crate) fn items_that_do_not_ascend_are_refused<H: Harness>() {
@@ -209,10 +204,7 @@ pub(crate) fn items_that_do_not_ascend_are_refused<H: Harness>() {
         [(Cf::Default, "a", Some("1")), (Cf::Default, "a", None)],
         [(Cf::Lock, "a", Some("1")), (Cf::Default, "b", Some("1"))],
     ] {
-        let error = h
-            .engine()
-            .ingest(&mut Items::new(&items))
-            .expect_err("must ascend");
+        let error = h.engine().ingest(&mut Items::new(&items)).expect_err("must ascend");
         assert!(matches!(error, EngineError::Malformed(_)), "{error}");
     }
     assert_eq!(h.show(Cf::Default), "");
@@ -225,20 +217,15 @@ pub(crate) fn the_size_of_a_range_grows_with_it<H: Harness>() {
     assert_eq!(h.engine().approximate_size(Cf::Default, &all), 0);
     let keys: Vec<String> = (0..2000).map(|number| format!("{number:05}")).collect();
     let value = "v".repeat(100);
-    let items: Vec<_> = keys
-        .iter()
-        .map(|key| (Cf::Default, key.as_str(), Some(value.as_str())))
-        .collect();
+    let items: Vec<_> =
+        keys.iter().map(|key| (Cf::Default, key.as_str(), Some(value.as_str()))).collect();
     h.engine().ingest(&mut Items::new(&items)).expect("ingests");
     let size = |cf, range: &KeyRange| h.engine().approximate_size(cf, range);
     let whole = size(Cf::Default, &all);
     let half = size(Cf::Default, &range("00000", "01000"));
     let little = size(Cf::Default, &range("01000", "01100"));
     assert!(whole > 10_000, "{whole}");
-    assert!(
-        half > whole / 4 && half < whole * 3 / 4,
-        "{half} of {whole}"
-    );
+    assert!(half > whole / 4 && half < whole * 3 / 4, "{half} of {whole}");
     assert!(little > 0 && little < half, "{little} of {half}");
     assert_eq!(size(Cf::Default, &range("x", "")), 0);
     assert_eq!(size(Cf::Lock, &all), 0);
@@ -251,11 +238,7 @@ struct Expired(AtomicBool);
 impl Filter for Expired {
     fn judge(&self, cf: Cf, key: &[u8], value: &[u8]) -> Verdict {
         let expired = cf == Cf::Default && key != b"never" && value == b"expired";
-        if expired && self.0.load(Ordering::Relaxed) {
-            Verdict::Remove
-        } else {
-            Verdict::Keep
-        }
+        if expired && self.0.load(Ordering::Relaxed) { Verdict::Remove } else { Verdict::Keep }
     }
 }
 
