@@ -31,7 +31,9 @@ use crate::command::Target;
 use crate::error::Error;
 use crate::latch::Held;
 
-pub use meta::{MetaError, StoreIdent, load_ident, load_regions, save_ident, save_region};
+pub use meta::{
+    MetaError, StoreIdent, load_ident, load_regions, remove_region, save_ident, save_region,
+};
 pub use runtime::Writer;
 use writer::{Proposal, Queue};
 

@@ -6,3 +6,6 @@
 pub mod clock;
 pub mod limits;
 pub mod runtime;
+pub mod placement;
+pub mod service;
+pub mod store;

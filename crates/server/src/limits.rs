@@ -50,5 +50,27 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests for timestamps of one stream that are answered before the task lets others run.
 pub const TSO_ROUND_MAX: usize = 256;
 
+/// Commands of one batch stream that run at a time. When there are more the stream is not read, and
+/// its client waits.
+pub const BATCH_RUNNING_MAX: usize = 4 * 1024;
+
+/// Bytes of answers after which a frame of a batch stream leaves, well below what clients accept.
+pub const BATCH_FRAME_SIZE: usize = 1024 * 1024;
+
+/// Long reads that wait for a thread. When it is full whoever asks reads by itself.
+pub const READ_QUEUE_MAX: usize = 1024;
+
+/// How long a store that starts looks for a scheduler before it gives up.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a store waits before it asks a scheduler again.
+pub const PLACEMENT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the scheduler may take to answer a store.
+pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a store reports itself, and its regions when nothing about them has changed.
+pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
+
 const _: () = assert!(STREAM_WINDOW <= CONNECTION_WINDOW);
 const _: () = assert!(REQUEST_SIZE_MAX <= RESPONSE_SIZE_MAX);

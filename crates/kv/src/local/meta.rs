@@ -81,10 +81,19 @@ pub fn load_regions(view: &dyn Snapshot) -> Result<Vec<Region>, MetaError> {
     Ok(regions)
 }
 
+fn region_key(region: RegionId) -> Vec<u8> {
+    let mut key = REGION_PREFIX.to_vec();
+    key.extend_from_slice(&region.get().to_be_bytes());
+    key
+}
+
+/// Adds the removal of a region's metadata to `batch`.
+pub fn remove_region(region: RegionId, batch: &mut WriteBatch) {
+    batch.delete(Cf::Local, &region_key(region));
+}
+
 /// Adds the metadata of `region` to `batch`.
 pub fn save_region(region: &Region, batch: &mut WriteBatch) {
-    let mut key = REGION_PREFIX.to_vec();
-    key.extend_from_slice(&region.id.get().to_be_bytes());
     let mut bytes = vec![FORMAT];
     bytes.extend_from_slice(&region.epoch.conf_ver.to_be_bytes());
     bytes.extend_from_slice(&region.epoch.version.to_be_bytes());
@@ -101,7 +110,7 @@ pub fn save_region(region: &Region, batch: &mut WriteBatch) {
             PeerRole::Learner => 1,
         });
     }
-    batch.put(Cf::Local, &key, &bytes);
+    batch.put(Cf::Local, &region_key(region.id), &bytes);
 }
 
 fn decode_ident(bytes: &[u8]) -> Result<StoreIdent, DecodeError> {

@@ -1,5 +1,4 @@
 //! Puts the writer on its thread.
-#![expect(clippy::disallowed_methods, reason = "this is where the writer's thread starts")]
 
 use std::io;
 use std::thread::{self, JoinHandle};

@@ -1,0 +1,3 @@
+//! gRPC services: decode, call the room that decides, encode.
+
+pub mod store;

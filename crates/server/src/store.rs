@@ -1,0 +1,278 @@
+//! One store, assembled: directory, engine, executor, services, reports to the scheduler.
+//!
+//! The order in which a store comes to life:
+//!
+//! 1. find a scheduler; learn the cluster's id and what must agree in it
+//! 2. open the engine, whose compaction filter depends on that
+//! 3. find out who it is, or become somebody: an id, and the first region if nobody has one
+//! 4. serve, then report
+
+pub(crate) mod runtime;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fs, io};
+
+use axum::Router as HttpRouter;
+use axum::extract::State;
+use axum::routing::get;
+use kiva_base::{Clock, ClusterId, StoreId};
+use kiva_engine::disk::DiskEngine;
+use kiva_engine::{Engine, EngineError, Filter};
+use kiva_kv::local::{MetaError, Router, StoreIdent, Writer, load_ident};
+use kiva_kv::raw::TtlFilter;
+use kiva_kv::{ApiVersion, Executor};
+use serde_json::json;
+use tonic::service::Routes;
+
+use crate::clock::SystemClock;
+use crate::placement::{self, PlacementError, StoreSelf};
+use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
+use crate::service::store::StoreService;
+use runtime::{ReadPool, Reporter};
+
+/// Folder of the engine inside the data directory.
+const ENGINE_FOLDER: &str = "data";
+
+/// What one store needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Its directory; made when it is missing.
+    pub data_dir: PathBuf,
+    /// Client addresses of schedulers, with or without `http://`.
+    pub schedulers: Vec<String>,
+    /// What clients are told to dial; `None`: what is bound.
+    pub advertise_addr: Option<String>,
+    /// Labels for placement.
+    pub labels: Vec<(String, String)>,
+    /// Threads that serve gRPC.
+    pub grpc_threads: usize,
+    /// Threads for long reads.
+    pub read_threads: usize,
+    /// Bytes of the block cache.
+    pub cache_bytes: u64,
+    /// Bytes of a memtable.
+    pub memtable_bytes: u64,
+}
+
+/// Why a store did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file, a thread or a socket.
+    #[error("{action} {what}: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine did not open.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store's own records cannot be read.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// No scheduler, or one that refuses.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The directory belongs elsewhere.
+    #[error(
+        "{path} belongs to cluster {found}, the scheduler's is {wanted}: give the store its own \
+         --data-dir, or the --schedulers of its cluster", path = path.display()
+    )]
+    OtherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: ClusterId,
+        /// Whose it should be.
+        wanted: ClusterId,
+    },
+    /// The directory holds raw values in another form.
+    #[error(
+        "{path} was written with API version {found}, the cluster's is {wanted}",
+        path = path.display()
+    )]
+    OtherApi {
+        /// The directory.
+        path: PathBuf,
+        /// How it was written.
+        found: ApiVersion,
+        /// How it would be read.
+        wanted: ApiVersion,
+    },
+}
+
+/// A store that serves.
+#[must_use = "a store runs until it is joined"]
+pub struct RunningStore {
+    id: StoreId,
+    serving: Serving,
+    status: Serving,
+    reporter: Reporter,
+    writer: Writer,
+    engine: Arc<DiskEngine>,
+}
+
+/// Starts a store on sockets that are already bound, and returns when it serves and the scheduler
+/// knows it. It stops when `shutdown` is requested; then [`RunningStore::join`].
+pub fn run(
+    options: StoreOptions,
+    listener: TcpListener,
+    status_listener: TcpListener,
+    shutdown: Shutdown,
+) -> Result<RunningStore, StoreError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let address = local_addr(&listener)?;
+    let status_address = local_addr(&status_listener)?;
+    let (cluster, api, placement) =
+        runtime::block_on(placement::join(&options.schedulers, shutdown.clone()))??;
+
+    let engine = open_engine(&options, api, clock.clone())?;
+    let me = StoreSelf {
+        address: options.advertise_addr.clone().unwrap_or_else(|| address.to_string()),
+        status_address: status_address.to_string(),
+        labels: options.labels.clone(),
+        started_s: clock.wall_ms() / 1_000,
+        data_dir: options.data_dir.clone(),
+    };
+    let known = load_ident(&*engine.snapshot())?;
+    if let Some(ident) = known {
+        check_ident(&options, ident, cluster, api)?;
+    }
+    let (ident, placement) =
+        runtime::block_on(placement::settle(placement, &me, known, api, engine.clone()))??;
+
+    let router = Router::open(ident.store, engine.clone())?;
+    let writer = Writer::start(&router).map_err(io_error("start", "the writer's thread"))?;
+    let pool = ReadPool::start(options.read_threads)
+        .map_err(io_error("start", "the threads for long reads"))?;
+    let executor = Executor::new(api, router.clone(), clock, Arc::new(pool), random_seed());
+
+    let serving = {
+        let (executor, stop) = (executor.clone(), shutdown.clone());
+        let make = move || {
+            let service = StoreService::new(cluster, executor.clone(), stop.clone());
+            let (health, health_service) = tonic_health::server::health_reporter();
+            drop(health);
+            let grpc = Routes::new(service.into_server()).add_service(health_service);
+            Doors::new(grpc, HttpRouter::new())
+        };
+        serve("store", listener, options.grpc_threads, make, shutdown.clone())
+            .map_err(io_error("serve", &address.to_string()))?
+    };
+    let status = {
+        let router = router.clone();
+        let make = move || Doors::new(Routes::default(), status_routes(ident, router.clone()));
+        serve("status", status_listener, 1, make, shutdown.clone())
+            .map_err(io_error("serve", &status_address.to_string()))?
+    };
+    let reporter = Reporter::start(placement::report(placement, ident, me, router, shutdown))
+        .map_err(io_error("start", "the thread that reports to the scheduler"))?;
+    Ok(RunningStore { id: ident.store, serving, status, reporter, writer, engine })
+}
+
+impl RunningStore {
+    /// Which store it is.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// Where it serves clients.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.address()
+    }
+
+    /// Where it serves its status.
+    pub fn status_address(&self) -> SocketAddr {
+        self.status.address()
+    }
+
+    /// Waits until everything has stopped after the shutdown was requested: requests answered,
+    /// proposals durable, memory written to the disk.
+    pub fn join(self) -> Result<(), StoreError> {
+        self.serving.join();
+        self.status.join();
+        self.reporter.join();
+        drop(self.writer);
+        self.engine.flush()?;
+        Ok(())
+    }
+}
+
+fn io_error(action: &'static str, what: &str) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let what = what.to_owned();
+    move |source| StoreError::Io { action, what, source }
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, StoreError> {
+    listener.local_addr().map_err(io_error("read the address of", "a socket"))
+}
+
+fn open_engine(
+    options: &StoreOptions,
+    api: ApiVersion,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<DiskEngine>, StoreError> {
+    let path = options.data_dir.join(ENGINE_FOLDER);
+    fs::create_dir_all(&path).map_err(io_error("create", &path.display().to_string()))?;
+    let filter = TtlFilter::new(api, clock);
+    let engine = kiva_engine::disk::Options {
+        cache_bytes: options.cache_bytes,
+        memtable_bytes: options.memtable_bytes,
+        filter: filter.map(|filter| Arc::new(filter) as Arc<dyn Filter>),
+        ..Default::default()
+    };
+    Ok(Arc::new(DiskEngine::open(path, engine)?))
+}
+
+fn check_ident(
+    options: &StoreOptions,
+    ident: StoreIdent,
+    cluster: ClusterId,
+    api: ApiVersion,
+) -> Result<(), StoreError> {
+    let path = options.data_dir.clone();
+    if ident.cluster != cluster {
+        return Err(StoreError::OtherCluster { path, found: ident.cluster, wanted: cluster });
+    }
+    if ident.api != api {
+        return Err(StoreError::OtherApi { path, found: ident.api, wanted: api });
+    }
+    Ok(())
+}
+
+/// `/health` for probes, `/status` for people.
+fn status_routes(ident: StoreIdent, router: Router) -> HttpRouter {
+    let status = move |State(router): State<Router>| async move {
+        let regions: Vec<_> = router
+            .regions()
+            .iter()
+            .map(|region| {
+                json!({
+                    "id": region.id.get(),
+                    "conf_ver": region.epoch.conf_ver,
+                    "version": region.epoch.version,
+                })
+            })
+            .collect();
+        axum::Json(json!({
+            "cluster_id": ident.cluster.get(),
+            "store_id": ident.store.get(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "api_version": ident.api.to_string(),
+            "engine": format!("{:?}", router.engine().health()).to_lowercase(),
+            "regions": regions,
+        }))
+    };
+    let health = |State(router): State<Router>| async move {
+        match router.engine().health() {
+            kiva_engine::Health::Poisoned => axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            _ => axum::http::StatusCode::OK,
+        }
+    };
+    HttpRouter::new().route("/status", get(status)).route("/health", get(health)).with_state(router)
+}
