@@ -5,7 +5,14 @@ use std::error::Error;
 use std::path::PathBuf;
 
 /// Where compilation starts. All other files are imported by one of these.
-const ROOTS: [&str; 3] = ["keyspacepb.proto", "pdpb/pd.proto", "tikvpb.proto"];
+const ROOTS: [&str; 6] = [
+    "echopb.proto",
+    "etcdserverpb.proto",
+    "keyspacepb.proto",
+    "kivapb.proto",
+    "pdpb/pd.proto",
+    "tikvpb.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

@@ -12,9 +12,13 @@
 //!  errorpb      why a request to a region was refused
 //!  pdpb         the scheduler's service
 //!  keyspacepb   keyspaces by name
+//!  kivapb       what only our own processes say to each other
 //!  metapb       stores, regions, peers
 //!  deadlock     who waits for whom
 //! ```
+//!
+//! Beside them are the two calls of etcd that `kiva bench` times next to ours (`etcdserverpb`,
+//! `mvccpb`), and a call of our own that costs what any unary call costs (`echopb`).
 //!
 //! # What to know about generated code
 //!
@@ -70,6 +74,15 @@ pub mod deadlock {
     tonic::include_proto!("deadlock");
 }
 
+/// A server that does nothing but answer.
+#[allow(
+    missing_docs,
+    reason = "generated; messages are documented, most fields by their names"
+)]
+pub mod echopb {
+    tonic::include_proto!("echopb");
+}
+
 /// Why a request to a region was refused.
 #[allow(
     missing_docs,
@@ -79,6 +92,15 @@ pub mod errorpb {
     tonic::include_proto!("errorpb");
 }
 
+/// The key-value service of etcd, as far as it is timed beside ours.
+#[allow(
+    missing_docs,
+    reason = "generated; messages are documented, most fields by their names"
+)]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
 /// Keyspaces by name.
 #[allow(
     missing_docs,
@@ -86,6 +108,15 @@ pub mod errorpb {
 )]
 pub mod keyspacepb {
     tonic::include_proto!("keyspacepb");
+}
+
+/// What only our own processes say to each other. Not part of the public protocol.
+#[allow(
+    missing_docs,
+    reason = "generated; messages are documented, most fields by their names"
+)]
+pub mod kivapb {
+    tonic::include_proto!("kivapb");
 }
 
 /// What each command to a store asks and answers, and the errors of single keys.
@@ -104,6 +135,15 @@ pub mod kvrpcpb {
 )]
 pub mod metapb {
     tonic::include_proto!("metapb");
+}
+
+/// Pairs as etcd answers them.
+#[allow(
+    missing_docs,
+    reason = "generated; messages are documented, most fields by their names"
+)]
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
 }
 
 /// The scheduler's service.
