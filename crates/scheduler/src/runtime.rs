@@ -1,0 +1,53 @@
+//! The keeper: a thread that saves what nobody waits for.
+
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+
+use tracing::error;
+
+use crate::Scheduler;
+use crate::limits::KEEPER_INTERVAL;
+
+/// A running keeper. Dropped, it stops after one last round.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts a keeper for `scheduler`.
+    pub fn start(scheduler: Scheduler) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("scheduler-keeper".to_owned())
+            .spawn(move || keep(&scheduler, &stopped))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // The thread wakes up when the sender is gone.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // If it panicked it has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep(scheduler: &Scheduler, stopped: &mpsc::Receiver<()>) {
+    loop {
+        let is_last = stopped.recv_timeout(KEEPER_INTERVAL) == Err(RecvTimeoutError::Disconnected);
+        if let Err(error) = scheduler.maintain() {
+            // A failed disk is final: requests that save are answered with the same error.
+            error!(%error, "the scheduler cannot save any more");
+            return;
+        }
+        if is_last {
+            return;
+        }
+    }
+}
