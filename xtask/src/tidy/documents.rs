@@ -12,8 +12,7 @@ use super::repo::Repo;
 const ENDINGS: [&str; 3] = [".rs", ".md", ".proto"];
 
 /// Folders of the root that documents speak of, also before they exist.
-const ROOTS: [&str; 9] =
-    ["crates", "docs", "xtask", "fuzz", "compat", "config", "tests", ".ci", ".cargo"];
+const ROOTS: [&str; 8] = ["crates", "docs", "xtask", "fuzz", "compat", "config", ".ci", ".cargo"];
 
 /// Names of paths that do not exist.
 pub(crate) fn check(repo: &Repo) -> Vec<Finding> {
@@ -58,6 +57,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
         !word.is_empty()
             && word.chars().all(is_plain)
             && !word.starts_with('/')
+            && !ENDINGS.contains(word)
             && (word.contains('/') || ENDINGS.iter().any(|ending| word.ends_with(ending)))
     })
 }
@@ -92,7 +92,8 @@ mod tests {
         for good in [
             "see [other](other.md) and [readme](../README.md#tests), [web](https://a.b/c.md)",
             "in `crates/kv/src/executor.rs`, `kv/src/executor.rs`, `executor.rs`, `docs/`",
-            "about `a/b`, `Vec<u8>`, `/etc/hosts`, `GET /pd/api`, `txn/prewrite`, `store.toml`",
+            "about `a/b`, `Vec<u8>`, `/etc/hosts`, `GET /pd/api`, `txn/prewrite`",
+            "of `store.toml`, `.rs`",
             "```\ncargo run crates/none/x.rs `docs/none.md`\n```",
             "[below](#below)",
         ] {
