@@ -53,15 +53,20 @@ pub(super) fn manifest(directory: &Path) -> Result<Vec<Listed>, EngineError> {
     let path = directory.join("current");
     let current = read(&path)?;
     let mut fields = Fields(&current);
-    let (Some(version), Some(checksum), CURRENT_SIZE) =
-        (fields.u64(), fields.u128(), current.len())
+    let (Some(version), Some(checksum), Some(0), CURRENT_SIZE) =
+        (fields.u64(), fields.u128(), fields.u8(), current.len())
     else {
-        return Err(damaged(&path, "it must have 25 bytes"));
+        return Err(damaged(&path, "it must have 25 bytes, and the last must be 0"));
     };
+    let current = path;
     let path = directory.join(format!("v{version}"));
+    if !path.exists() && has_manifest(directory, checksum) {
+        let reason = format!("it names v{version}, and means another");
+        return Err(damaged(&current, &reason));
+    }
     let manifest = read(&path)?;
     if xxh3_128(&manifest) != checksum {
-        return Err(damaged(&path, "its checksum does not match"));
+        return Err(damaged(&path, "its checksum is not the one in `current`"));
     }
     let unreadable = || damaged(&path, "its list of tables cannot be read");
     let sections = contents(&path)?;
@@ -75,6 +80,14 @@ pub(super) fn manifest(directory: &Path) -> Result<Vec<Listed>, EngineError> {
         })
         .ok_or_else(unreadable)?;
     tables_of(tables, &directory.join("tables")).ok_or_else(unreadable)
+}
+
+/// Whether some manifest has this checksum.
+fn has_manifest(directory: &Path, checksum: u128) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with('v'))
+        .any(|entry| fs::read(entry.path()).is_ok_and(|bytes| xxh3_128(&bytes) == checksum))
 }
 
 fn tables_of(section: &[u8], directory: &Path) -> Option<Vec<Listed>> {

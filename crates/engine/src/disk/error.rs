@@ -1,7 +1,11 @@
 //! The library's errors in our words. It names no file, so we name what we know.
 
+use std::ops::Bound;
 use std::path::Path;
 
+use fjall::{AbstractTree, Keyspace};
+
+use super::archive;
 use crate::EngineError;
 
 /// While the directory is opened, in which nothing of ours is running yet.
@@ -25,4 +29,27 @@ pub(super) fn of(path: &Path, action: &'static str, error: fjall::Error) -> Engi
             EngineError::Damaged { path: path.to_owned(), reason: format!("{action}: {error:?}") }
         }
     }
+}
+
+/// While keys from `start` to `end` were read. A damaged block is found here first, so the tables
+/// that may hold these keys are read whole, and the one that is bad is named.
+pub(super) fn of_read(
+    path: &Path,
+    tree: &Keyspace,
+    (start, end): (Bound<&[u8]>, Bound<&[u8]>),
+    error: fjall::Error,
+) -> EngineError {
+    let plain = of(path, "read", error);
+    if !matches!(plain, EngineError::Damaged { .. }) {
+        return plain;
+    }
+    tree.tree
+        .current_version()
+        .iter_tables()
+        .filter(|table| {
+            let keys = &table.metadata.key_range;
+            keys.overlaps_with_bounds(&(start, end))
+        })
+        .find_map(|table| archive::check_whole(&table.path, table.checksum().into_u128()).err())
+        .unwrap_or(plain)
 }

@@ -48,18 +48,29 @@ impl DiskSnapshot {
 
 impl Snapshot for DiskSnapshot {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        match self.view.get(&self.tree, stored_key(cf, key)) {
+        let key = stored_key(cf, key);
+        match self.view.get(&self.tree, &key) {
             Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => Err(error::of(&self.path, "read", error)),
+            Err(error) => {
+                let here = (Bound::Included(&key[..]), Bound::Included(&key[..]));
+                Err(error::of_read(&self.path, &self.tree, here, error))
+            }
         }
     }
 
     fn iter(&self, cf: Cf, range: &KeyRange, order: Order) -> Box<dyn Iter> {
+        let (start, end) = bounds(cf, range);
         let rest = (!range.is_empty()).then(|| {
-            let (start, end) = bounds(cf, range);
-            self.view.range(&self.tree, (Bound::Included(start), Bound::Excluded(end)))
+            let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+            self.view.range::<&[u8], _>(&self.tree, range)
         });
-        Box::new(DiskIter { rest, order, _tree: self.tree.clone(), path: Arc::clone(&self.path) })
+        Box::new(DiskIter {
+            rest,
+            order,
+            bounds: (start, end),
+            tree: self.tree.clone(),
+            path: Arc::clone(&self.path),
+        })
     }
 }
 
@@ -68,7 +79,9 @@ struct DiskIter {
     /// `None` at the end.
     rest: Option<fjall::Iter>,
     order: Order,
-    _tree: Keyspace,
+    bounds: (Bytes, Bytes),
+    /// Keeps the directory locked, too.
+    tree: Keyspace,
     path: Arc<PathBuf>,
 }
 
@@ -85,7 +98,9 @@ impl Iter for DiskIter {
             Some(Ok((key, value))) => Ok(Some((Bytes::from(key).slice(1..), value.into()))),
             Some(Err(error)) => {
                 self.rest = None;
-                Err(error::of(&self.path, "read", error))
+                let (start, end) = &self.bounds;
+                let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+                Err(error::of_read(&self.path, &self.tree, range, error))
             }
             None => {
                 self.rest = None;

@@ -1,0 +1,105 @@
+//! A process that is killed in the middle of its writes, again and again, on one directory.
+//!
+//! The test runs itself: a child with `KIVA_ENGINE_CHILD` set writes batches, flushes now and then,
+//! and prints the last number that a flush has made durable. The parent kills it after some lines.
+
+#![expect(clippy::disallowed_methods, reason = "a process of its own is the point")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use kiva_base::KeyRange;
+use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::{Cf, Engine, Order, WriteBatch};
+use tempfile::TempDir;
+
+const DIRECTORY: &str = "KIVA_ENGINE_CHILD";
+const ROUNDS: u64 = 12;
+
+fn open(directory: &Path) -> DiskEngine {
+    let options = Options {
+        // So small that the child is also killed while tables are written and merged.
+        memtable_bytes: 256 * 1024,
+        ..Options::default()
+    };
+    DiskEngine::open(directory, options).expect("opens")
+}
+
+/// How many numbers are there, from 0, in every family, with their values whole.
+fn counted(engine: &DiskEngine) -> u64 {
+    let snapshot = engine.snapshot();
+    let counts = Cf::ALL.map(|cf| {
+        let mut iter = snapshot.iter(cf, &KeyRange::ALL, Order::Forward);
+        let mut next = 0_u64;
+        while let Some((key, value)) = iter.next().expect("iterates") {
+            assert_eq!(&key[..], next.to_be_bytes(), "a gap in {}", cf.name());
+            assert_eq!(value, self::value(next), "the value of {next}");
+            next += 1;
+        }
+        next
+    });
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    counts[0]
+}
+
+fn value(number: u64) -> Vec<u8> {
+    vec![number as u8; (number * 37 % 700) as usize]
+}
+
+/// The child: writes until it is killed.
+#[test]
+fn child_writes_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let engine = open(Path::new(&directory));
+    let mut out = std::io::stdout().lock();
+    for number in counted(&engine).. {
+        let mut batch = WriteBatch::new();
+        for cf in Cf::ALL {
+            batch.put(cf, &number.to_be_bytes(), &value(number));
+        }
+        engine.write(&batch).expect("writes");
+        if number % 7 == 0 {
+            engine.flush().expect("flushes");
+            // The first line of a test has its name before it.
+            writeln!(out, "\ndurable {number}").expect("prints");
+        }
+    }
+}
+
+/// Covers 1-durable and 1-batch-atomic with real processes.
+#[test]
+fn what_was_flushed_survives_kill_9_and_batches_are_whole() {
+    let directory = TempDir::new().expect("makes a directory");
+    let itself = std::env::current_exe().expect("has a path");
+    let mut durable = None;
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    for round in 0..ROUNDS {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+        let lines = 1 + (seed >> 33) % 60;
+        let mut child = Command::new(&itself)
+            .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
+            .env(DIRECTORY, directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts itself");
+        let out = BufReader::new(child.stdout.take().expect("is piped"));
+        let mut numbers = out.lines().filter_map(|line| {
+            let line = line.expect("reads");
+            line.strip_prefix("durable ")?.parse::<u64>().ok()
+        });
+        let read: Vec<_> = numbers.by_ref().take(lines as usize).collect();
+        assert_eq!(read.len(), lines as usize, "the child ended by itself");
+        child.kill().expect("kills");
+        child.wait().expect("ends");
+        // What it printed before it died counts, too. The last line may be cut.
+        durable = read.into_iter().chain(numbers).last().or(durable);
+
+        let engine = open(directory.path());
+        let found = counted(&engine);
+        let promised = durable.expect("has printed") + 1;
+        assert!(found >= promised, "{found} of {promised} in round {round}");
+    }
+}
