@@ -16,6 +16,9 @@ use tempfile::TempDir;
 
 type Model = BTreeMap<(Cf, Vec<u8>), Vec<u8>>;
 
+/// What a snapshot must show, and the snapshots of both engines.
+type Moment = (Model, Arc<dyn Snapshot>, Arc<dyn Snapshot>);
+
 /// One step of a history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -161,7 +164,7 @@ proptest! {
         let mut disk = open(&directory);
         let mut memory = MemoryEngine::new();
         let mut model = Model::new();
-        let mut snapshots: Vec<(Model, Arc<dyn Snapshot>, Arc<dyn Snapshot>)> = Vec::new();
+        let mut snapshots: Vec<Moment> = Vec::new();
         for step in &steps {
             match step {
                 Step::Write(changes) => {

@@ -3,8 +3,6 @@
 //! The test runs itself: a child with `KIVA_ENGINE_CHILD` set writes batches, flushes now and then,
 //! and prints the last number that a flush has made durable. The parent kills it after some lines.
 
-#![expect(clippy::disallowed_methods, reason = "a process of its own is the point")]
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
