@@ -59,7 +59,8 @@ const TABLE: [Row; 14] = [
             "node",
         ],
     ),
-    row("cli", &["base", "client", "node", "server"]),
+    // `bench` times other systems by the same clock, and speaks to them in a `grpc` module.
+    row("cli", &["base", "proto", "client", "node", "server"]),
     row(
         "testkit",
         &[
