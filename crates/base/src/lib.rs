@@ -8,12 +8,14 @@
 //! | [`id`] | who: stores, regions, peers, clusters; and in which term |
 //! | [`key`] | where: user keys, encoded keys, half-open ranges of encoded keys |
 //! | [`timestamp`] | when, as transactions count it |
+//! | [`api`] | which of three modes a cluster has, and how it stores keys |
 //! | [`region`] | what is replicated where, and in which epoch |
 //! | [`fault`] | why not: refusals that a client acts on |
 //! | [`codec`] | how numbers and byte strings become bytes that sort like them |
 //! | [`clock`] | the only source of "now" and of waiting |
 //! | [`map`] | hash maps whose order does not depend on the process |
 
+pub mod api;
 pub mod clock;
 pub mod codec;
 pub mod fault;

@@ -3,11 +3,11 @@
 //! A command is plain data, decoded by a service. It either looks ([`Read`]) or decides what to
 //! write ([`Write`]); both are functions of a [`View`], without waiting and without effects.
 
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{EncodedKey, Epoch, Key, KeyRange, Moment, Timestamp};
 use kiva_engine::Snapshot;
 use kiva_txn::Outcome;
 
-use crate::api::{ApiVersion, KeyMode};
 use crate::error::{Error, Refusal};
 
 /// Which region a client means, and what it believes about it. Numbers are as sent: they may name

@@ -3,10 +3,10 @@
 //! It addresses no region and leaves nothing behind that says it happened, so it is for ranges that
 //! nobody reads or writes any more: a dropped table, a test that starts over.
 
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{Key, KeyRange};
 use kiva_engine::{Cf, WriteBatch};
 
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::View;
 use crate::error::Error;
 use crate::executor::Executor;

@@ -5,11 +5,11 @@
 //! ([`Error::Failed`]).
 
 use kiva_base::RegionError;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::codec::DecodeError;
 use kiva_engine::EngineError;
 use kiva_txn::TxnError;
 
-use crate::api::{ApiVersion, KeyMode};
 use crate::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
 
 /// Why a command has no reply.

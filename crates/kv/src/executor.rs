@@ -7,14 +7,15 @@
 use std::sync::Arc;
 
 use futures_channel::oneshot;
+use kiva_base::api::ApiVersion;
 use kiva_base::{Clock, RegionError, fault};
 use kiva_engine::WriteBatch;
 use kiva_txn::Outcome;
 
-use crate::api::ApiVersion;
 use crate::command::{Command, Read, Target, Touched, View, Write};
 use crate::concurrency::MaxTs;
 use crate::error::{Error, Failure};
+use crate::gate::Gate;
 use crate::latch::{Claim, Held, Latches};
 use crate::limits::ENTRY_SIZE_MAX;
 use crate::local::{ReadView, Replica, Router};
@@ -140,7 +141,8 @@ impl Shared {
     fn admit<C: Command>(&self, target: &Target, command: &C) -> Result<Replica, Error> {
         let replica = self.router.replica(target)?;
         self.check_deadline(target)?;
-        self.api.check_request(target.api, C::MODE)?;
+        let gate = Gate { cluster: self.api, requested: target.api, mode: C::MODE };
+        gate.check_request()?;
         command.check(self.api)?;
         let region = replica.region();
         command.touches(&mut |touched| {
@@ -148,16 +150,16 @@ impl Shared {
                 Touched::Region => return Ok(()),
                 Touched::Range(start, end) => {
                     let (start, end) = (start.as_bytes(), end.as_bytes());
-                    return Ok(self.api.check_range(target.api, C::MODE, start, end)?);
+                    return Ok(gate.check_range(start, end)?);
                 }
                 Touched::Stored(range) => {
-                    return Ok(self.api.check_stored_range(target.api, C::MODE, range)?);
+                    return Ok(gate.check_stored_range(range)?);
                 }
                 Touched::Key(key) => std::slice::from_ref(key),
                 Touched::Keys(keys) => keys,
             };
             for key in keys {
-                self.api.check_key(target.api, C::MODE, key.as_bytes())?;
+                gate.check_key(key.as_bytes())?;
                 let stored = self.api.stored(C::MODE, key);
                 if !region.contains(stored.as_bytes()) {
                     return Err(RegionError::KeyNotInRegion {

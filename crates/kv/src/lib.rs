@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`executor`] | in which order things happen |
 //! | [`command`] | what a command says about itself |
-//! | [`api`] | which requests a cluster takes, and how keys are stored |
+//! | [`gate`] | what the mode of the cluster lets through |
 //! | [`raw`] | the commands without transactions, and the record of a raw value |
 //! | [`txn`] | how the rules of transactions become commands |
 //! | [`latch`] | who is alone on which keys |
@@ -24,19 +24,19 @@
 //! What is deliberately not here: sockets, threads (but for the writer of [`local`]), time other
 //! than a [`kiva_base::Clock`] that was handed in, and generated types.
 
-pub mod api;
 pub mod command;
 pub mod concurrency;
 mod destroy;
 pub mod error;
 pub mod executor;
+pub mod gate;
 pub mod latch;
 pub mod limits;
 pub mod local;
 pub mod raw;
 pub mod txn;
 
-pub use api::{ApiVersion, KeyMode};
 pub use command::{Command, Read, Target, Touched, View, Write};
 pub use error::{Error, Failure, Refusal};
 pub use executor::{Executor, Pool};
+pub use kiva_base::api::{ApiVersion, KeyMode};

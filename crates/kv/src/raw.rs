@@ -24,10 +24,10 @@ pub use scan::{BatchScan, Scan};
 pub use value::{RawValue, TtlFilter};
 
 use bytes::Bytes;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{EncodedKey, Key};
 use kiva_engine::Cf;
 
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::View;
 use crate::error::{Error, Refusal};
 use crate::limits::VALUE_SIZE_MAX;

@@ -3,6 +3,7 @@
 //! The rules themselves are in `kiva_txn`; here stands what the request path needs to know of
 //! each: its keys, its timestamp, and which function decides.
 
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::fault::KeyError;
 use kiva_base::{EncodedKey, Key, KeyRange, LockInfo, Timestamp};
 use kiva_txn::outcome::Answer;
@@ -11,7 +12,6 @@ use kiva_txn::{
     Prewrite, PrewriteReply, Resolve, Rollback, Scan, ScanLock, TxnStatus,
 };
 
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Read, Target, Touched, View, Write};
 use crate::error::Error;
 use crate::executor::Executor;

@@ -9,11 +9,10 @@
 //! count and for each `id(8) store(8) role(1)`.
 
 use bytes::Bytes;
+use kiva_base::api::ApiVersion;
 use kiva_base::codec::{DecodeError, decode_varint, encode_varint};
 use kiva_base::{ClusterId, Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
 use kiva_engine::{Cf, EngineError, Order, Snapshot, WriteBatch};
-
-use crate::api::ApiVersion;
 
 const FORMAT: u8 = 1;
 const IDENT_KEY: &[u8] = b"s";

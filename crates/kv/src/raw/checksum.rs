@@ -2,10 +2,10 @@
 
 use crc::{CRC_64_XZ, Crc};
 use kiva_base::Key;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_engine::{Cf, Order};
 
 use super::scan::scan_live;
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Read, Touched, View};
 use crate::error::{Error, Refusal};
 

@@ -1,11 +1,11 @@
 //! Deletes, one or many.
 
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{EncodedKey, Key};
 use kiva_engine::{Cf, WriteBatch};
 use kiva_txn::Outcome;
 
 use super::stored_keys;
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Touched, View, Write};
 use crate::error::Error;
 

@@ -1,9 +1,9 @@
 //! The deletion of a range, in pieces.
 
+use kiva_base::api::KeyMode;
 use kiva_base::{Key, KeyRange};
 use kiva_engine::{Cf, Order, WriteBatch};
 
-use crate::api::KeyMode;
 use crate::command::{Command, Touched, View};
 use crate::error::Error;
 use crate::limits::DELETE_RANGE_KEYS_MAX;

@@ -1,8 +1,8 @@
 //! Column families as clients name them.
 
+use kiva_base::api::ApiVersion;
 use kiva_engine::Cf;
 
-use crate::api::ApiVersion;
 use crate::error::Refusal;
 
 /// Bytes of an unknown name that an error repeats.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use kiva_base::Key;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_engine::Cf;
 
 use super::Pair;
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Read, Touched, View};
 use crate::error::{Error, Refusal};
 

@@ -1,13 +1,13 @@
 //! Puts, one or many.
 
 use bytes::Bytes;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{EncodedKey, Key};
 use kiva_engine::{Cf, WriteBatch};
 use kiva_txn::Outcome;
 
 use super::value::RawValue;
 use super::{check_ttl, check_value, stored_keys};
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Touched, View, Write};
 use crate::error::{Error, Refusal};
 

@@ -5,12 +5,12 @@
 //! shorter than the limit means that the region has no more.
 
 use bytes::Bytes;
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{Key, KeyRange};
 use kiva_engine::{Cf, Order};
 
 use super::Pair;
 use super::value::RawValue;
-use crate::api::{ApiVersion, KeyMode};
 use crate::command::{Command, Read, Touched, View};
 use crate::error::{Error, Refusal};
 

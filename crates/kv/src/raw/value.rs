@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiva_base::Clock;
+use kiva_base::api::ApiVersion;
 use kiva_base::codec::DecodeError;
 use kiva_engine::{Cf, Filter, Verdict};
-
-use crate::api::ApiVersion;
 
 const NEVER: u8 = 0;
 const EXPIRES: u8 = 1;
