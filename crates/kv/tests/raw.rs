@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kiva_base::{Key, KeyRange, RegionError};
 use kiva_engine::memory::MemoryEngine;
-use kiva_engine::{Cf, Engine, Filter, Order, WriteBatch};
+use kiva_engine::{Cf, Engine, Order, WriteBatch};
 use kiva_kv::limits::{DELETE_RANGE_KEYS_MAX, KEY_SIZE_MAX, VALUE_SIZE_MAX};
 use kiva_kv::raw::{
     BatchGet, BatchScan, Checksum, CompareAndSwap, Delete, DeleteRange, Get, GetTtl, Put, PutPair,
