@@ -350,6 +350,26 @@ fn a_torn_tail_is_cut_off_and_everything_before_it_is_there() {
 }
 
 #[test]
+fn without_its_mark_a_journal_is_damaged_when_a_whole_batch_follows() {
+    let original = closed();
+    fs::remove_file(original.path().join("SYNCED")).expect("removes");
+    let journal = original.path().join("0.jnl");
+    let len = fs::metadata(&journal).expect("has metadata").len();
+    for (at, damaged) in [(20, true), (len / 2, true), (len - 1, false)] {
+        let directory = copied(&original);
+        let journal = directory.path().join("0.jnl");
+        let mut bytes = fs::read(&journal).expect("reads");
+        bytes[at as usize] ^= 0x20;
+        fs::write(&journal, bytes).expect("writes");
+        match open(directory.path()) {
+            Err(EngineError::Damaged { path, .. }) if damaged => assert_eq!(path, journal),
+            Err(error) => panic!("{error}"),
+            Ok(_) => assert!(!damaged, "the flip at {at} was not noticed"),
+        }
+    }
+}
+
+#[test]
 fn a_failed_flush_poisons_and_reads_go_on() {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");

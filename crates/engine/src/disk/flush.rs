@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use fjall::{AbstractTree, PersistMode};
 
 use super::inspect::{self, io_error};
-use super::journal::{Met, Reader};
+use super::journal::Reader;
 use super::synced::{Marker, Synced};
 use super::{DiskEngine, error};
 use crate::EngineError;
@@ -41,7 +41,7 @@ impl Syncer {
         }
         // Found before the sync, so that the mark claims nothing that came during it.
         let mut reader = Reader::new(&file, self.synced.position);
-        while matches!(reader.next()?, Met::Batch { .. }) {}
+        reader.skip_batches()?;
         let position = reader.position();
         file.sync_data()?;
         self.synced.position = position;

@@ -64,16 +64,22 @@ impl<'a> Reader<'a> {
         self.position
     }
 
+    /// Goes behind the batches that follow, and does not ask what comes after them.
+    pub(super) fn skip_batches(&mut self) -> io::Result<()> {
+        while let Ok((_, size)) = self.batch()? {
+            self.skip(size);
+        }
+        Ok(())
+    }
+
+    /// The next batch, or what stands there instead: the rest of the file is read to tell.
     pub(super) fn next(&mut self) -> io::Result<Met> {
         match self.batch()? {
             Ok((seqno, size)) => {
                 self.skip(size);
                 Ok(Met::Batch { seqno })
             }
-            Err(reason) if self.only_zeros_follow()? => Ok(match self.first_is_zero()? {
-                true => Met::End,
-                false => Met::Garbage { reason },
-            }),
+            Err(_) if self.first_is_zero()? && self.only_zeros_follow()? => Ok(Met::End),
             Err(reason) => Ok(Met::Garbage { reason }),
         }
     }
