@@ -51,6 +51,9 @@ pub enum Obstacle {
     /// Another transaction that may still be alive holds a key.
     #[error("a key is locked by the transaction of {}, which may be alive", .0.start_ts)]
     Locked(Box<LockInfo>),
+    /// A key refuses.
+    #[error(transparent)]
+    Refused(Box<KeyError>),
     /// Prewritten locks promised a reader more than the commit timestamp drawn.
     #[error("readers pushed the commit timestamp")]
     CommitTsPushed,
@@ -72,6 +75,9 @@ pub enum RawError {
     /// Not executed, and there was no more time.
     #[error(transparent)]
     GaveUp(#[from] GaveUp),
+    /// Not executed: the scheduler refuses to say where the keys are.
+    #[error(transparent)]
+    Scheduler(SchedulerError),
     /// A write was sent and no answer came: it may have been executed, or may be later. Read the
     /// keys to find out.
     #[error("nobody knows whether the write happened: {last}; read the keys to find out")]
@@ -108,6 +114,7 @@ impl RawError {
             | Self::Region(_)
             | Self::Unserved(_)
             | Self::GaveUp(_)
+            | Self::Scheduler(_)
             | Self::Malformed(_) => false,
         }
     }
@@ -122,6 +129,7 @@ impl RawError {
             Self::Refused(_)
             | Self::Region(_)
             | Self::Unserved(_)
+            | Self::Scheduler(_)
             | Self::Unknown { .. }
             | Self::Malformed(_) => false,
         }
@@ -143,6 +151,9 @@ pub enum ReadError {
     /// There was no more time. Reading again may succeed.
     #[error(transparent)]
     GaveUp(#[from] GaveUp),
+    /// The scheduler refuses.
+    #[error(transparent)]
+    Scheduler(SchedulerError),
     /// An answer that means nothing, or a region boundary that is no transactional key.
     #[error("an answer makes no sense: {0}; is this a cluster of raw keys?")]
     Malformed(#[from] DecodeError),
@@ -154,7 +165,11 @@ impl ReadError {
         match self {
             // The cluster was not ready, or a writer not done, in time.
             Self::GaveUp(_) => true,
-            Self::Refused(_) | Self::Region(_) | Self::Unserved(_) | Self::Malformed(_) => false,
+            Self::Refused(_)
+            | Self::Region(_)
+            | Self::Unserved(_)
+            | Self::Scheduler(_)
+            | Self::Malformed(_) => false,
         }
     }
 }
@@ -185,6 +200,9 @@ pub enum CommitError {
     /// Not committed, and there was no more time. Begin again.
     #[error(transparent)]
     GaveUp(#[from] GaveUp),
+    /// Not committed: the scheduler refuses.
+    #[error(transparent)]
+    Scheduler(SchedulerError),
     /// The commit of the primary was sent and no answer came: the transaction may be committed or
     /// not. A read of any of its keys settles it, once its locks have outlived their time.
     #[error("nobody knows whether transaction {start_ts} is committed: {last}; read its keys")]
@@ -215,6 +233,7 @@ impl CommitError {
             | Self::Refused(_)
             | Self::Region(_)
             | Self::Unserved(_)
+            | Self::Scheduler(_)
             | Self::Malformed(_) => false,
             // It may have happened already.
             Self::Undetermined { .. } => false,

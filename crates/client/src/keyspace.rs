@@ -62,11 +62,7 @@ impl Codec {
             }
         };
         let encoded = mode == Mode::Txn || api_version == ApiVersion::V2;
-        Self {
-            api_version,
-            prefix,
-            encoded,
-        }
+        Self { api_version, prefix, encoded }
     }
 
     /// What goes into the context of a request.
@@ -153,10 +149,7 @@ mod tests {
         assert_eq!(codec.from_boundary(&codec.boundary(&wire)), Ok(wire));
         assert!(codec.user(Bytes::from_static(b"r\x01\x02\xFEk")).is_err());
         let (start, end) = codec.wire_range(&KeyRange::ALL);
-        assert_eq!(
-            (&start[..], &end[..]),
-            (&b"r\x01\x02\xFF"[..], &b"r\x01\x03"[..])
-        );
+        assert_eq!((&start[..], &end[..]), (&b"r\x01\x02\xFF"[..], &b"r\x01\x03"[..]));
         let last = Codec::new(ApiVersion::V2, Mode::Txn, 0xFF_FF_FF);
         assert_eq!(last.wire_range(&KeyRange::ALL).1, "y");
     }

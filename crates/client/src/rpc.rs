@@ -12,7 +12,7 @@ use kiva_base::clock::BoxFuture;
 use kiva_base::codec::DecodeError;
 use kiva_base::fault::LockInfo;
 use kiva_base::{
-    ClusterId, Epoch, Key, KeyError, Peer, Region, RegionError, RegionId, StoreId, Timestamp,
+    ClusterId, Epoch, KeyError, Peer, Region, RegionError, RegionId, StoreId, Timestamp,
 };
 
 use crate::keyspace::ApiVersion;
@@ -90,6 +90,9 @@ pub enum CallError {
     /// The store does not serve this call at all: not executed.
     #[error("the store does not serve {0}")]
     Unserved(&'static str),
+    /// Turned away as a whole, such as a call that names another cluster: not executed.
+    #[error("the store turns the call away: {0}")]
+    TurnedAway(String),
     /// An answer came that means nothing. It may have been executed.
     #[error("the answer makes no sense: {0}")]
     Malformed(#[from] DecodeError),
@@ -192,6 +195,10 @@ pub struct Context {
 /// Of the raw commands: `cf` is a column family, empty for the default; `for_cas` marks writes
 /// that must serialise with compare-and-swap; `ttl_secs` of zero is for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the protocol, and the variants say what they do"
+)]
 pub enum Command {
     /// Reads one raw key.
     RawGet { key: Bytes, cf: Arc<str> },
@@ -200,44 +207,17 @@ pub enum Command {
     /// Asks how long a raw key will live.
     RawGetTtl { key: Bytes, cf: Arc<str> },
     /// Writes one raw key.
-    RawPut {
-        key: Bytes,
-        value: Bytes,
-        cf: Arc<str>,
-        ttl_secs: u64,
-        for_cas: bool,
-    },
+    RawPut { key: Bytes, value: Bytes, cf: Arc<str>, ttl_secs: u64, for_cas: bool },
     /// Writes raw keys, all with one TTL.
-    RawBatchPut {
-        pairs: Vec<(Bytes, Bytes)>,
-        cf: Arc<str>,
-        ttl_secs: u64,
-        for_cas: bool,
-    },
+    RawBatchPut { pairs: Vec<(Bytes, Bytes)>, cf: Arc<str>, ttl_secs: u64, for_cas: bool },
     /// Removes one raw key.
-    RawDelete {
-        key: Bytes,
-        cf: Arc<str>,
-        for_cas: bool,
-    },
+    RawDelete { key: Bytes, cf: Arc<str>, for_cas: bool },
     /// Removes raw keys.
-    RawBatchDelete {
-        keys: Vec<Bytes>,
-        cf: Arc<str>,
-        for_cas: bool,
-    },
+    RawBatchDelete { keys: Vec<Bytes>, cf: Arc<str>, for_cas: bool },
     /// Removes a range inside the region.
-    RawDeleteRange {
-        start: Bytes,
-        end: Bytes,
-        cf: Arc<str>,
-    },
+    RawDeleteRange { start: Bytes, end: Bytes, cf: Arc<str> },
     /// Reads raw pairs in order.
-    RawScan {
-        span: Span,
-        key_only: bool,
-        cf: Arc<str>,
-    },
+    RawScan { span: Span, key_only: bool, cf: Arc<str> },
     /// Writes a raw key if its value is `previous`; `None` is absence.
     RawCompareAndSwap {
         key: Bytes,
@@ -251,29 +231,15 @@ pub enum Command {
     /// Reads one key at a timestamp.
     Get { key: Bytes, version: Timestamp },
     /// Reads keys at a timestamp.
-    BatchGet {
-        keys: Vec<Bytes>,
-        version: Timestamp,
-    },
+    BatchGet { keys: Vec<Bytes>, version: Timestamp },
     /// Reads pairs in order at a timestamp.
-    Scan {
-        span: Span,
-        key_only: bool,
-        version: Timestamp,
-    },
+    Scan { span: Span, key_only: bool, version: Timestamp },
     /// Locks keys and leaves their new values with the locks.
     Prewrite(Prewrite),
     /// Turns locks into commit records.
-    Commit {
-        start_ts: Timestamp,
-        keys: Vec<Bytes>,
-        commit_ts: Timestamp,
-    },
+    Commit { start_ts: Timestamp, keys: Vec<Bytes>, commit_ts: Timestamp },
     /// Removes locks and makes sure that a late prewrite fails.
-    Rollback {
-        start_ts: Timestamp,
-        keys: Vec<Bytes>,
-    },
+    Rollback { start_ts: Timestamp, keys: Vec<Bytes> },
     /// Asks a primary what became of its transaction, and rolls it back when its time is over.
     CheckStatus {
         primary: Bytes,
@@ -283,24 +249,11 @@ pub enum Command {
         rollback_if_not_exist: bool,
     },
     /// Finishes a transaction in this region: its locks on `keys`, or all when that is empty.
-    Resolve {
-        start_ts: Timestamp,
-        commit_ts: Option<Timestamp>,
-        keys: Vec<Bytes>,
-    },
+    Resolve { start_ts: Timestamp, commit_ts: Option<Timestamp>, keys: Vec<Bytes> },
     /// Keeps a primary lock alive until `ttl_ms` after its start.
-    Heartbeat {
-        primary: Bytes,
-        start_ts: Timestamp,
-        ttl_ms: u64,
-    },
+    Heartbeat { primary: Bytes, start_ts: Timestamp, ttl_ms: u64 },
     /// Lists locks with a start timestamp at or below `max_ts`.
-    ScanLock {
-        max_ts: Timestamp,
-        start: Bytes,
-        end: Bytes,
-        limit: u32,
-    },
+    ScanLock { max_ts: Timestamp, start: Bytes, end: Bytes, limit: u32 },
 }
 
 impl Command {
@@ -471,18 +424,4 @@ pub enum TxnStatus {
         /// It will commit above the caller's timestamp, so the caller may read past its locks.
         min_commit_ts_pushed: bool,
     },
-}
-
-/// The key that an error of a key names for people, if it names one.
-pub(crate) fn key_of(error: &KeyError) -> Option<&Key> {
-    match error {
-        KeyError::Locked(lock) | KeyError::PrimaryMismatch(lock) => Some(&lock.key),
-        KeyError::Conflict { key, .. }
-        | KeyError::AlreadyExist { key }
-        | KeyError::CommitTsExpired { key, .. }
-        | KeyError::TxnLockNotFound { key }
-        | KeyError::AssertionFailed { key, .. } => Some(key),
-        KeyError::TxnNotFound { primary, .. } => Some(primary),
-        KeyError::Abort(_) => None,
-    }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use kiva_base::{KeyRange, RegionId, StoreId, Timestamp};
+use bytes::Bytes;
+use kiva_base::{Key, KeyRange, RegionId, StoreId, Timestamp};
 
 use crate::core::Core;
 use crate::error::SchedulerError;
 use crate::keyspace::Mode;
-use crate::rpc::{Members, RegionInfo, Store};
+use crate::limits::REGIONS_PAGE;
+use crate::rpc::{Members, RegionInfo, SchedulerFuture, SchedulerPort, Store};
 
 /// Questions to the scheduler. Cheap to clone.
 #[derive(Clone)]
@@ -18,55 +20,109 @@ pub struct Scheduler {
 impl Scheduler {
     /// Its members, and which of them leads.
     pub async fn members(&self) -> Result<Members, SchedulerError> {
-        todo!()
+        self.ask(|scheduler| scheduler.members()).await
     }
 
     /// All stores that are not gone for good, by id.
     pub async fn stores(&self) -> Result<Vec<Store>, SchedulerError> {
-        todo!()
+        let mut stores = self.ask(|scheduler| scheduler.stores()).await?;
+        stores.sort_by_key(|store| store.id);
+        Ok(stores)
     }
 
     /// One store; `None` when there never was one with this id, or it is gone for good.
     pub async fn store(&self, id: StoreId) -> Result<Option<Store>, SchedulerError> {
-        todo!()
+        self.ask(|scheduler| scheduler.store(id)).await
     }
 
-    /// At most `limit` regions in key order, with their leaders. Bounds in the answer are in
-    /// boundary form, those of the request too.
+    /// At most `limit` regions in key order, with their leaders. Bounds are in boundary form, in
+    /// the answer and in `range`.
     pub async fn regions(
         &self,
         range: KeyRange,
         limit: usize,
     ) -> Result<Vec<RegionInfo>, SchedulerError> {
-        todo!()
+        let mut start = range.start().clone();
+        let mut all: Vec<RegionInfo> = Vec::new();
+        while all.len() < limit {
+            let page_limit = (limit - all.len()).min(REGIONS_PAGE as usize) as u32;
+            let page = self
+                .ask(|scheduler| {
+                    scheduler.scan_regions(start.clone(), range.end().clone(), page_limit)
+                })
+                .await?;
+            let is_last = page.len() < page_limit as usize;
+            let end = page.last().map(|info| info.region.range.end().clone());
+            all.extend(page);
+            match end {
+                // An end that does not move on would go round for ever.
+                Some(end) if !is_last && !end.is_empty() && end > start => start = end,
+                _ => break,
+            }
+            if !range.end().is_empty() && start >= range.end() {
+                break;
+            }
+        }
+        Ok(all)
     }
 
     /// One region by its id.
     pub async fn region(&self, id: RegionId) -> Result<Option<RegionInfo>, SchedulerError> {
-        todo!()
+        self.ask(|scheduler| scheduler.region_by_id(id)).await
     }
 
     /// The region that holds a user's key.
     pub async fn region_of(
         &self,
-        key: &kiva_base::Key,
+        key: &Key,
         mode: Mode,
     ) -> Result<Option<RegionInfo>, SchedulerError> {
-        todo!()
+        let codec = match mode {
+            Mode::Raw => &self.core.raw,
+            Mode::Txn => &self.core.txn,
+        };
+        let boundary = codec.boundary(&codec.wire(key));
+        self.ask(|scheduler| scheduler.region_by_key(boundary.clone())).await
+    }
+
+    /// The user's key at a region's boundary; `None` when it is unbounded or no such key, as
+    /// boundaries that data of another mode has left behind are not.
+    pub fn key_at(&self, boundary: &Bytes, mode: Mode) -> Option<Key> {
+        let codec = match mode {
+            Mode::Raw => &self.core.raw,
+            Mode::Txn => &self.core.txn,
+        };
+        let wire = codec.from_boundary(boundary).ok()?;
+        codec.user(wire).ok().filter(|_| !boundary.is_empty())
     }
 
     /// A new timestamp.
     pub async fn timestamp(&self) -> Result<Timestamp, SchedulerError> {
-        todo!()
+        let mut trial = self.core.trial(self.core.timeout);
+        Ok(self.core.timestamp(&mut trial).await?)
     }
 
     /// The timestamp below which old versions may be gone.
     pub async fn safe_point(&self) -> Result<Timestamp, SchedulerError> {
-        todo!()
+        self.ask(|scheduler| scheduler.safe_point()).await
     }
 
     /// Moves the safe point to `to` unless it is already further; returns where it is.
     pub async fn advance_safe_point(&self, to: Timestamp) -> Result<Timestamp, SchedulerError> {
-        todo!()
+        self.ask(|scheduler| scheduler.advance_safe_point(to)).await
+    }
+}
+
+impl Scheduler {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    async fn ask<T>(
+        &self,
+        call: impl Fn(&dyn SchedulerPort) -> SchedulerFuture<T>,
+    ) -> Result<T, SchedulerError> {
+        let mut trial = self.core.trial(self.core.timeout);
+        Ok(self.core.ask(&mut trial, call).await?)
     }
 }
