@@ -20,7 +20,7 @@ use crate::codec::DecodeError;
 use crate::key::{EncodedKey, Key, KeyRange, after_prefix};
 
 /// The mode of a cluster, and how a client marks its requests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ApiVersion {
     /// Raw or transactional, no TTL. What every client uses unless told otherwise.
     #[default]
@@ -32,7 +32,7 @@ pub enum ApiVersion {
 }
 
 /// What kind of command a key belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KeyMode {
     /// Raw: one value per key.
     Raw,

@@ -2,47 +2,8 @@
 //! that joins, never changed.
 
 use std::fmt;
-use std::str::FromStr;
 
-/// Which requests a cluster takes, and how it stores their keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ApiVersion {
-    /// Raw or transactional keys as they are, no TTL.
-    #[default]
-    V1,
-    /// Raw keys as they are, with TTL.
-    V1Ttl,
-    /// Keyspaces, with TTL.
-    V2,
-}
-
-impl fmt::Display for ApiVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "1",
-            Self::V1Ttl => "1ttl",
-            Self::V2 => "2",
-        })
-    }
-}
-
-/// A name that is none of `1`, `1ttl` and `2`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown API version `{0}`: it is 1, 1ttl or 2")]
-pub struct UnknownApiVersion(pub String);
-
-impl FromStr for ApiVersion {
-    type Err = UnknownApiVersion;
-
-    fn from_str(name: &str) -> Result<Self, UnknownApiVersion> {
-        match name {
-            "1" => Ok(Self::V1),
-            "1ttl" => Ok(Self::V1Ttl),
-            "2" => Ok(Self::V2),
-            _ => Err(UnknownApiVersion(name.to_owned())),
-        }
-    }
-}
+pub use kiva_base::api::{ApiVersion, UnknownApiVersion};
 
 /// The settings of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -72,5 +72,42 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a store reports itself, and its regions when nothing about them has changed.
 pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// How long a store may be silent before it is shown as disconnected: two of its reports are
+/// missing then.
+pub const STORE_SILENT_MAX: Duration = Duration::from_secs(25);
+
+/// Memory for blocks of the scheduler's tables. Everything it knows is in memory as well.
+pub const SCHEDULER_CACHE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of the scheduler's memtable: some hundred thousand changes of windows and regions.
+pub const SCHEDULER_MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Most peers that a region can be asked to have. Each costs every write a message.
+pub const REPLICAS_MAX: u32 = 9;
+
+/// Shortest tick in milliseconds: below it a late thread looks like a lost leader.
+pub const TICK_MS_MIN: u32 = 10;
+
+/// Longest tick in milliseconds: a lost leader would be noticed after half a minute.
+pub const TICK_MS_MAX: u32 = 2_000;
+
+/// Memory for blocks of a store's tables, in bytes, unless configured.
+pub const STORE_CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The least that makes sense: a few blocks per core.
+pub const STORE_CACHE_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Size of a store's memtable in bytes, unless configured.
+pub const STORE_MEMTABLE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The least that makes sense: smaller ones make more tables than can be merged.
+pub const STORE_MEMTABLE_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Most threads of one kind. More than cores only take turns.
+pub const THREADS_MAX: usize = 1024;
+
+/// Most labels of a store: they travel with every answer that lists stores.
+pub const LABELS_MAX: usize = 32;
+
 const _: () = assert!(STREAM_WINDOW <= CONNECTION_WINDOW);
 const _: () = assert!(REQUEST_SIZE_MAX <= RESPONSE_SIZE_MAX);

@@ -4,6 +4,7 @@
 //! bootstraps an empty cluster, [`report`] keeps the scheduler's picture of it true. Each step may
 //! be cut short by a crash and taken again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +88,7 @@ pub struct StoreSelf {
     /// Where people look at it.
     pub status_address: String,
     /// For placement.
-    pub labels: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
     /// Unix seconds of its start.
     pub started_s: u64,
     /// Whose disk is reported.
@@ -160,12 +161,7 @@ async fn ask(endpoint: &str) -> Result<(ClusterId, ApiVersion, Placement), Asked
     let settings = wire::settings_from_wire(settings).map_err(|source| {
         Asked::Final(PlacementError::Malformed { call: "GetSettings", source })
     })?;
-    let api = match settings.api_version {
-        kiva_scheduler::ApiVersion::V1 => ApiVersion::V1,
-        kiva_scheduler::ApiVersion::V1Ttl => ApiVersion::V1Ttl,
-        kiva_scheduler::ApiVersion::V2 => ApiVersion::V2,
-    };
-    Ok((cluster, api, Placement { cluster, pd }))
+    Ok((cluster, settings.api_version, Placement { cluster, pd }))
 }
 
 /// An error with its causes in one line.
@@ -324,8 +320,10 @@ async fn first_region(placement: &mut Placement, store: StoreId) -> Result<Regio
 
 impl StoreSelf {
     fn to_wire(&self, store: StoreId) -> metapb::Store {
-        let label =
-            |(key, value): &(String, String)| StoreLabel { key: key.clone(), value: value.clone() };
+        let label = |(key, value): (&String, &String)| StoreLabel {
+            key: key.clone(),
+            value: value.clone(),
+        };
         metapb::Store {
             id: store.get(),
             address: self.address.clone(),

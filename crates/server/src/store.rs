@@ -27,6 +27,7 @@ use serde_json::json;
 use tonic::service::Routes;
 
 use crate::clock::SystemClock;
+use crate::config::{ConfigError, StoreConfig};
 use crate::placement::{self, PlacementError, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
 use crate::service::store::StoreService;
@@ -35,30 +36,12 @@ use runtime::{ReadPool, Reporter};
 /// Folder of the engine inside the data directory.
 const ENGINE_FOLDER: &str = "data";
 
-/// What one store needs to know before it starts.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Its directory; made when it is missing.
-    pub data_dir: PathBuf,
-    /// Client addresses of schedulers, with or without `http://`.
-    pub schedulers: Vec<String>,
-    /// What clients are told to dial; `None`: what is bound.
-    pub advertise_addr: Option<String>,
-    /// Labels for placement.
-    pub labels: Vec<(String, String)>,
-    /// Threads that serve gRPC.
-    pub grpc_threads: usize,
-    /// Threads for long reads.
-    pub read_threads: usize,
-    /// Bytes of the block cache.
-    pub cache_bytes: u64,
-    /// Bytes of a memtable.
-    pub memtable_bytes: u64,
-}
-
 /// Why a store did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file, a thread or a socket.
     #[error("{action} {what}: {source}")]
     Io {
@@ -120,35 +103,36 @@ pub struct RunningStore {
 /// Starts a store on sockets that are already bound, and returns when it serves and the scheduler
 /// knows it. It stops when `shutdown` is requested; then [`RunningStore::join`].
 pub fn run(
-    options: StoreOptions,
+    config: &StoreConfig,
     listener: TcpListener,
     status_listener: TcpListener,
     shutdown: Shutdown,
 ) -> Result<RunningStore, StoreError> {
+    config.validate()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = local_addr(&listener)?;
     let status_address = local_addr(&status_listener)?;
     let (cluster, api, placement) =
-        runtime::block_on(placement::join(&options.schedulers, shutdown.clone()))??;
+        runtime::block_on(placement::join(&config.schedulers, shutdown.clone()))??;
 
-    let engine = open_engine(&options, api, clock.clone())?;
+    let engine = open_engine(config, api, clock.clone())?;
     let me = StoreSelf {
-        address: options.advertise_addr.clone().unwrap_or_else(|| address.to_string()),
+        address: config.advertise_addr.clone().unwrap_or_else(|| address.to_string()),
         status_address: status_address.to_string(),
-        labels: options.labels.clone(),
+        labels: config.labels.clone(),
         started_s: clock.wall_ms() / 1_000,
-        data_dir: options.data_dir.clone(),
+        data_dir: config.data_dir.clone(),
     };
     let known = load_ident(&*engine.snapshot())?;
     if let Some(ident) = known {
-        check_ident(&options, ident, cluster, api)?;
+        check_ident(config, ident, cluster, api)?;
     }
     let (ident, placement) =
         runtime::block_on(placement::settle(placement, &me, known, api, engine.clone()))??;
 
     let router = Router::open(ident.store, engine.clone())?;
     let writer = Writer::start(&router).map_err(io_error("start", "the writer's thread"))?;
-    let pool = ReadPool::start(options.read_threads)
+    let pool = ReadPool::start(config.read_threads())
         .map_err(io_error("start", "the threads for long reads"))?;
     let executor = Executor::new(api, router.clone(), clock, Arc::new(pool), random_seed());
 
@@ -161,7 +145,7 @@ pub fn run(
             let grpc = Routes::new(service.into_server()).add_service(health_service);
             Doors::new(grpc, HttpRouter::new())
         };
-        serve("store", listener, options.grpc_threads, make, shutdown.clone())
+        serve("store", listener, config.grpc_threads(), make, shutdown.clone())
             .map_err(io_error("serve", &address.to_string()))?
     };
     let status = {
@@ -213,16 +197,16 @@ fn local_addr(listener: &TcpListener) -> Result<SocketAddr, StoreError> {
 }
 
 fn open_engine(
-    options: &StoreOptions,
+    config: &StoreConfig,
     api: ApiVersion,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<DiskEngine>, StoreError> {
-    let path = options.data_dir.join(ENGINE_FOLDER);
+    let path = config.data_dir.join(ENGINE_FOLDER);
     fs::create_dir_all(&path).map_err(io_error("create", &path.display().to_string()))?;
     let filter = TtlFilter::new(api, clock);
     let engine = kiva_engine::disk::Options {
-        cache_bytes: options.cache_bytes,
-        memtable_bytes: options.memtable_bytes,
+        cache_bytes: config.cache_bytes,
+        memtable_bytes: config.memtable_bytes,
         filter: filter.map(|filter| Arc::new(filter) as Arc<dyn Filter>),
         ..Default::default()
     };
@@ -230,12 +214,12 @@ fn open_engine(
 }
 
 fn check_ident(
-    options: &StoreOptions,
+    config: &StoreConfig,
     ident: StoreIdent,
     cluster: ClusterId,
     api: ApiVersion,
 ) -> Result<(), StoreError> {
-    let path = options.data_dir.clone();
+    let path = config.data_dir.clone();
     if ident.cluster != cluster {
         return Err(StoreError::OtherCluster { path, found: ident.cluster, wanted: cluster });
     }
