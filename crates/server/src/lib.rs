@@ -4,8 +4,15 @@
 //! here. Everything that a port serves goes through [`runtime::serve`].
 
 pub mod clock;
+pub mod config;
+pub mod http;
 pub mod limits;
-pub mod runtime;
 pub mod placement;
+pub mod runtime;
+pub mod scheduler;
 pub mod service;
 pub mod store;
+
+/// The version of the protocol's first implementation whose behaviour clients can rely on here.
+/// They choose their ways by it, so it is not our own.
+pub const REPORTED_VERSION: &str = "8.5.0";

@@ -105,10 +105,7 @@ pub struct Doors {
 impl Doors {
     /// Both doors. A gRPC method that no service has answers `UNIMPLEMENTED`.
     pub fn new(grpc: Routes, http: Router) -> Self {
-        Self {
-            grpc: grpc.prepare().into_axum_router(),
-            http: http.with_state(()),
-        }
+        Self { grpc: grpc.prepare().into_axum_router(), http: http.with_state(()) }
     }
 }
 
@@ -181,13 +178,10 @@ pub fn serve(
 ) -> io::Result<Serving> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let runtimes = (0..=threads.max(1))
-        .map(|_| single_threaded())
-        .collect::<io::Result<Vec<_>>>()?;
+    let runtimes =
+        (0..=threads.max(1)).map(|_| single_threaded()).collect::<io::Result<Vec<_>>>()?;
     let mut runtimes = runtimes.into_iter();
-    let accepting = runtimes
-        .next()
-        .expect("one more runtime was made than threads were asked for");
+    let accepting = runtimes.next().expect("one more runtime was made than threads were asked for");
     let listener = {
         let _entered = accepting.enter();
         TcpListener::from_std(listener)?
@@ -203,19 +197,13 @@ pub fn serve(
             .name(format!("{name}-{position}"))
             .spawn(move || runtime.block_on(work(receiver, make(), shutdown)))?;
         handles.push(handle);
-        workers.push(Worker {
-            sender,
-            load: Arc::default(),
-        });
+        workers.push(Worker { sender, load: Arc::default() });
     }
     let handle = thread::Builder::new()
         .name(format!("{name}-accept"))
         .spawn(move || accepting.block_on(accept(listener, workers, shutdown)))?;
     handles.push(handle);
-    Ok(Serving {
-        address,
-        threads: handles,
-    })
+    Ok(Serving { address, threads: handles })
 }
 
 /// Runs `work`, which may block on the disk, on a thread where nobody else waits for it.
@@ -309,10 +297,7 @@ async fn accept(listener: TcpListener, workers: Vec<Worker>, mut shutdown: Shutd
 async fn hand_over(stream: TcpStream, workers: &[Worker]) -> io::Result<()> {
     let loads = workers.iter().map(|w| w.load.load(Ordering::Relaxed));
     if loads.sum::<usize>() >= CONNECTIONS_MAX {
-        warn!(
-            limit = CONNECTIONS_MAX,
-            "too many connections: one is closed"
-        );
+        warn!(limit = CONNECTIONS_MAX, "too many connections: one is closed");
         return Ok(());
     }
     let worker = workers
@@ -349,10 +334,7 @@ async fn work(mut receiver: mpsc::Receiver<Connection>, doors: Doors, mut shutdo
     }
     shutdown.requested().await;
     let finished = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(SHUTDOWN_GRACE, finished)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(SHUTDOWN_GRACE, finished).await.is_err() {
         warn!("some requests were still being served when the time to finish was over");
     }
 }
@@ -360,9 +342,7 @@ async fn work(mut receiver: mpsc::Receiver<Connection>, doors: Doors, mut shutdo
 /// How connections are spoken to.
 fn protocol() -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_READ_TIMEOUT);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_READ_TIMEOUT);
     http.http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -381,10 +361,7 @@ async fn converse(
     doors: Doors,
     mut shutdown: Shutdown,
 ) {
-    let Connection {
-        stream,
-        load: _load,
-    } = connection;
+    let Connection { stream, load: _load } = connection;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return debug!(%error, "a connection was not taken"),

@@ -1,3 +1,6 @@
 //! gRPC services: decode, call the room that decides, encode.
 
+pub mod keyspace;
+pub mod scheduler;
+pub mod settings;
 pub mod store;

@@ -38,11 +38,7 @@ fn start(threads: usize, http: Router) -> (Serving, ShutdownTrigger) {
 /// The answer to one HTTP/1.1 request on a connection of its own.
 fn http_get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -59,31 +55,19 @@ async fn channel(address: SocketAddr) -> Channel {
 
 async fn check(client: &mut HealthClient<Channel>) -> i32 {
     let request = HealthCheckRequest::default();
-    client
-        .check(request)
-        .await
-        .expect("it serves")
-        .into_inner()
-        .status
+    client.check(request).await.expect("it serves").into_inner().status
 }
 
 #[tokio::test]
 async fn http_and_grpc_share_a_port() {
-    let (serving, trigger) = start(
-        2,
-        Router::new().route("/here", get(|| async { "over HTTP" })),
-    );
+    let (serving, trigger) = start(2, Router::new().route("/here", get(|| async { "over HTTP" })));
     let address = serving.address();
-    let answer = tokio::task::spawn_blocking(move || http_get(address, "/here"))
-        .await
-        .unwrap();
+    let answer = tokio::task::spawn_blocking(move || http_get(address, "/here")).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with("over HTTP"), "{answer}");
     assert_eq!(check(&mut health(address).await).await, 1);
     drop(trigger);
-    tokio::task::spawn_blocking(|| serving.join())
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(|| serving.join()).await.unwrap();
 }
 
 #[tokio::test]
@@ -91,10 +75,7 @@ async fn a_method_that_nobody_serves_keeps_the_connection() {
     let (serving, _trigger) = start(1, Router::new());
     let channel = channel(serving.address()).await;
     let mut stranger = KeyspaceClient::new(channel.clone());
-    let refused = stranger
-        .load_keyspace(LoadKeyspaceRequest::default())
-        .await
-        .unwrap_err();
+    let refused = stranger.load_keyspace(LoadKeyspaceRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
     assert_eq!(check(&mut HealthClient::new(channel)).await, 1);
 }
@@ -112,11 +93,7 @@ async fn rubbish_on_one_connection_hurts_no_other() {
         // Headers on stream 0, which must not carry any.
         [preface, b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\0\xFF"].concat(),
         // A window update by nothing.
-        [
-            preface,
-            b"\0\0\0\x04\0\0\0\0\0\0\0\x04\x08\0\0\0\0\0\0\0\0\0",
-        ]
-        .concat(),
+        [preface, b"\0\0\0\x04\0\0\0\0\0\0\0\x04\x08\0\0\0\0\0\0\0\0\0"].concat(),
         // Settings that end in the middle.
         [preface, b"\0\0\x06\x04\0\0"].concat(),
     ];
@@ -137,9 +114,7 @@ async fn a_handler_that_panics_ends_its_own_request() {
     let (serving, _trigger) = start(1, Router::new().route("/panics", get(panics)));
     let address = serving.address();
     let mut client = health(address).await;
-    let answer = tokio::task::spawn_blocking(move || http_get(address, "/panics"))
-        .await
-        .unwrap();
+    let answer = tokio::task::spawn_blocking(move || http_get(address, "/panics")).await.unwrap();
     assert_eq!(answer, "");
     assert_eq!(check(&mut client).await, 1);
 }

@@ -1,0 +1,131 @@
+//! One scheduler, assembled: directory, engine, services, keeper.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiva_base::ClusterId;
+use kiva_engine::disk::{self, DiskEngine};
+use kiva_engine::{Engine, EngineError};
+use kiva_scheduler::runtime::Keeper;
+use kiva_scheduler::{OpenError, Options, Scheduler};
+
+use crate::clock::SystemClock;
+use crate::config::{ConfigError, SchedulerConfig};
+use crate::http;
+use crate::limits::{SCHEDULER_CACHE_BYTES, SCHEDULER_MEMTABLE_BYTES};
+use crate::runtime::{Doors, Serving, Shutdown, cores, random_seed, serve};
+use crate::service::scheduler::{Membership, SchedulerService};
+
+/// Folder of the engine inside the data directory.
+const ENGINE_FOLDER: &str = "data";
+
+/// Why a scheduler did not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file, a thread or a socket.
+    #[error("{action} {what}: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What the engine holds cannot be used.
+    #[error("{path}: {source}", path = path.display())]
+    Open {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        source: OpenError,
+    },
+}
+
+/// A scheduler that serves.
+#[must_use = "a scheduler runs until it is joined"]
+pub struct RunningScheduler {
+    scheduler: Scheduler,
+    serving: Serving,
+    keeper: Keeper,
+    engine: Arc<DiskEngine>,
+}
+
+/// Starts a scheduler on a socket that is already bound, and returns when it serves. It stops when
+/// `shutdown` is requested; then [`RunningScheduler::join`].
+pub fn run(
+    config: &SchedulerConfig,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> Result<RunningScheduler, SchedulerError> {
+    config.validate()?;
+    let address = listener.local_addr().map_err(io_error("read the address of", "a socket"))?;
+    let engine = open_engine(config)?;
+    let options = Options {
+        cluster_id_if_new: ClusterId::new(random_seed()).expect("a seed is never zero"),
+        settings: config.settings()?,
+    };
+    let scheduler = Scheduler::open(engine.clone(), Arc::new(SystemClock), options)
+        .map_err(|source| SchedulerError::Open { path: config.data_dir.clone(), source })?;
+    let keeper = Keeper::start(scheduler.clone())
+        .map_err(io_error("start", "the thread that saves in the background"))?;
+
+    let advertised = config.advertise_addr.clone().unwrap_or_else(|| address.to_string());
+    let membership = Membership {
+        name: config.name.clone(),
+        client_url: http::url(&advertised),
+        peer_url: http::url(config.advertised_peer_addr()),
+    };
+    let service = SchedulerService::new(scheduler.clone(), membership, shutdown.clone());
+    let make = move || Doors::new(service.clone().into_routes(), http::routes(service.clone()));
+    let serving = serve("scheduler", listener, cores(), make, shutdown)
+        .map_err(io_error("serve", &address.to_string()))?;
+    Ok(RunningScheduler { scheduler, serving, keeper, engine })
+}
+
+impl RunningScheduler {
+    /// Where it serves clients.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.address()
+    }
+
+    /// The scheduler itself, for those in the same process.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Waits until everything has stopped after the shutdown was requested: requests answered,
+    /// reports of leaders saved, memory written to the disk.
+    pub fn join(self) -> Result<(), SchedulerError> {
+        self.serving.join();
+        drop(self.keeper);
+        self.engine.flush()?;
+        Ok(())
+    }
+}
+
+fn io_error(action: &'static str, what: &str) -> impl FnOnce(io::Error) -> SchedulerError + use<> {
+    let what = what.to_owned();
+    move |source| SchedulerError::Io { action, what, source }
+}
+
+fn open_engine(config: &SchedulerConfig) -> Result<Arc<DiskEngine>, SchedulerError> {
+    let path = config.data_dir.join(ENGINE_FOLDER);
+    fs::create_dir_all(&path).map_err(io_error("create", &path.display().to_string()))?;
+    let options = disk::Options {
+        cache_bytes: SCHEDULER_CACHE_BYTES,
+        memtable_bytes: SCHEDULER_MEMTABLE_BYTES,
+        threads: 1,
+        filter: None,
+    };
+    Ok(Arc::new(DiskEngine::open(path, options)?))
+}
