@@ -63,3 +63,6 @@ impl KeyGc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,7 +183,7 @@ fn check_served(request: &Prewrite) -> Answer<()> {
     ] {
         if is_asked_for {
             return Err(KeyError::Abort(format!(
-                "{what} is not served yet: use an optimistic transaction with two-phase commit"
+                "asked for {what}, not served yet: use an optimistic transaction in two phases"
             )));
         }
     }

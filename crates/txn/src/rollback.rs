@@ -148,15 +148,17 @@ fn leave_record(
     protection: Protection,
 ) -> Result<(), TxnError> {
     let is_protected = protection == Protection::Protected;
-    match reader.record_at(key, start_ts)? {
-        Some(mut other) if other.kind != WriteKind::Rollback => {
-            if is_protected {
-                other.is_rolled_back_too = true;
-                writer.put_write(key, start_ts, &other);
-            }
+    if let Some(mut other) = reader.record_at(key, start_ts)?
+        && other.kind != WriteKind::Rollback
+    {
+        if is_protected {
+            other.is_rolled_back_too = true;
+            writer.put_write(key, start_ts, &other);
         }
-        _ => writer.put_write(key, start_ts, &Write::rollback(start_ts, is_protected)),
+        // Nothing is collapsed where no record is left, or a repetition would find more to collapse.
+        return Ok(());
     }
+    writer.put_write(key, start_ts, &Write::rollback(start_ts, is_protected));
     if let Some((older_ts, older)) = reader.records(key, start_ts.prev()).next()?
         && older_ts < start_ts
         && older.is_collapsible()
