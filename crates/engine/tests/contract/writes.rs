@@ -245,15 +245,15 @@ impl Filter for Expired {
 pub(crate) fn what_the_filter_removes_does_not_come_back<H: Harness>() {
     let filter = Arc::new(Expired::default());
     let h = H::open_with(Some(Arc::clone(&filter) as Arc<dyn Filter>));
-    // The older version is in a table of a lower level when the newer one is judged.
     h.put(Cf::Default, "k", "older");
+    h.put(Cf::Default, "old", "expired");
     h.put(Cf::Default, "other", "1");
     h.compact();
+    assert_eq!(h.show(Cf::Default), "k=older old=expired other=1");
+    // Now the older version of `k` is in a table, and the newer one is judged when they merge.
     h.put(Cf::Default, "k", "expired");
     h.put(Cf::Default, "never", "expired");
     h.put(Cf::Lock, "k", "expired");
-    h.compact();
-    assert_eq!(h.show(Cf::Default), "k=expired never=expired other=1");
     filter.0.store(true, Ordering::Relaxed);
     h.compact();
     assert_eq!(h.show(Cf::Default), "never=expired other=1");
