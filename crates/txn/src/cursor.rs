@@ -10,7 +10,7 @@ use crate::outcome::TxnError;
 /// The current pair of an iteration.
 ///
 /// Iterators cannot seek. To get behind a key whose versions are few, a few steps are the cheapest
-/// way; to get behind one with thousands, a new iterator is. Nobody knows which it is before trying.
+/// way; to get behind one with thousands, a new iterator is. Only trying tells which.
 pub(crate) struct Cursor<'a> {
     view: &'a dyn Snapshot,
     cf: Cf,

@@ -7,7 +7,7 @@
 //! | a lock of another transaction | is refused; all such locks are collected |
 //! | its own lock | has happened before: succeeds, rewrites nothing |
 //! | a record of any kind at or above its start | conflicts |
-//! | its own rollback record, or the flag for one | conflicts: a rolled back transaction stays dead |
+//! | its own rollback record, or its flag | conflicts: a rolled back transaction stays dead |
 //! | nothing of the kind | locks the key |
 //!
 //! Where one of these would refuse it, its own commit record says that this is a late repetition:
@@ -183,7 +183,7 @@ fn check_served(request: &Prewrite) -> Answer<()> {
     ] {
         if is_asked_for {
             return Err(KeyError::Abort(format!(
-                "asked for {what}, not served yet: use an optimistic transaction in two phases"
+                "asked for {what}, not served yet: use optimistic two-phase commit"
             )));
         }
     }
@@ -231,7 +231,7 @@ impl Checker<'_> {
             }
             Some(lock) if lock.kind == LockKind::Pessimistic => {
                 return Ok(Flow::Refuse(KeyError::Abort(format!(
-                    "the transaction of {start_ts} holds a pessimistic lock on the key and \
+                    "the transaction of {start_ts} holds a pessimistic lock on a key and \
                      prewrites it as an optimistic one"
                 ))));
             }

@@ -10,8 +10,11 @@
 //! | is of kind Lock or Pessimistic | changes no value |
 //! | has `min_commit_ts > version` | was promised to commit later |
 //! | is in `resolved_locks` | the client asked: rolled back, or will commit later |
-//! | lies on its own primary, read at `MAX`, ordinary commit | nothing is committed before the primary is, and the newest committed value is what was asked for |
-//! | anything, under read committed | what is committed is committed |
+//! | is its own primary, read at `MAX` | nothing is committed before the primary is |
+//! | is any, under read committed | what is committed is committed |
+//!
+//! The last but one holds for ordinary commits only: an async commit may be committed while all its
+//! locks are there.
 //!
 //! A blocking lock in `committed_locks` is read through: it is as good as its write record.
 

@@ -155,7 +155,7 @@ fn leave_record(
             other.is_rolled_back_too = true;
             writer.put_write(key, start_ts, &other);
         }
-        // Nothing is collapsed where no record is left, or a repetition would find more to collapse.
+        // No record left, none collapsed: a repetition would find another one each time.
         return Ok(());
     }
     writer.put_write(key, start_ts, &Write::rollback(start_ts, is_protected));

@@ -1,3 +1,5 @@
+//! The verdicts, by example and for random histories.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,10 +1,12 @@
+//! The bytes of a lock, and what is refused as none.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 
-pub(crate) fn plain() -> Lock {
+fn plain() -> Lock {
     Lock {
         kind: LockKind::Put,
         primary: Key::from("pk"),

@@ -1,3 +1,5 @@
+//! The bytes of a write record, and what is refused as none.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
