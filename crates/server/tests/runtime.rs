@@ -1,9 +1,9 @@
 //! The serving runtime over real sockets: who shares a port, and who suffers from whom.
-
 #![expect(
     clippy::disallowed_methods,
     reason = "clients of a real server live on threads of their own"
 )]
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
