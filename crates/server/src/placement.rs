@@ -97,13 +97,13 @@ pub struct StoreSelf {
 
 /// Finds a scheduler among `endpoints`: the cluster, its mode, and the connection.
 pub async fn join(
-    endpoints: &[String],
+    endpoints: Vec<String>,
     mut shutdown: Shutdown,
 ) -> Result<(ClusterId, ApiVersion, Placement), PlacementError> {
     let give_up = Instant::now() + JOIN_TIMEOUT;
     let mut last = "no address was given".to_owned();
     loop {
-        for endpoint in endpoints {
+        for endpoint in &endpoints {
             match ask(endpoint).await {
                 Ok(found) => return Ok(found),
                 Err(Asked::Final(error)) => return Err(error),
@@ -111,7 +111,7 @@ pub async fn join(
             }
         }
         if Instant::now() > give_up || endpoints.is_empty() {
-            return Err(PlacementError::Unreachable { endpoints: endpoints.to_vec(), last });
+            return Err(PlacementError::Unreachable { endpoints, last });
         }
         tracing::debug!(%last, "no scheduler answers yet");
         tokio::select! {
@@ -256,7 +256,7 @@ fn accepted(call: &'static str, header: &Option<ResponseHeader>) -> Result<(), P
 /// cluster on it if there is none. Safe to repeat after a crash at any point.
 pub async fn settle(
     mut placement: Placement,
-    me: &StoreSelf,
+    me: StoreSelf,
     known: Option<StoreIdent>,
     api: ApiVersion,
     engine: Arc<dyn Engine>,

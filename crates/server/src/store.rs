@@ -31,7 +31,7 @@ use crate::config::{ConfigError, StoreConfig};
 use crate::placement::{self, PlacementError, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
 use crate::service::store::StoreService;
-use runtime::{ReadPool, Reporter};
+use runtime::{Courier, ReadPool};
 
 /// Folder of the engine inside the data directory.
 const ENGINE_FOLDER: &str = "data";
@@ -95,7 +95,7 @@ pub struct RunningStore {
     id: StoreId,
     serving: Serving,
     status: Serving,
-    reporter: Reporter,
+    courier: Courier,
     writer: Writer,
     engine: Arc<DiskEngine>,
 }
@@ -112,8 +112,10 @@ pub fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = local_addr(&listener)?;
     let status_address = local_addr(&status_listener)?;
-    let (cluster, api, placement) =
-        runtime::block_on(placement::join(&config.schedulers, shutdown.clone()))??;
+    let mut courier =
+        Courier::start().map_err(io_error("start", "the thread that talks to the scheduler"))?;
+    let joining = placement::join(config.schedulers.clone(), shutdown.clone());
+    let (cluster, api, placement) = courier.wait(joining)?;
 
     let engine = open_engine(config, api, clock.clone())?;
     let me = StoreSelf {
@@ -127,8 +129,8 @@ pub fn run(
     if let Some(ident) = known {
         check_ident(config, ident, cluster, api)?;
     }
-    let (ident, placement) =
-        runtime::block_on(placement::settle(placement, &me, known, api, engine.clone()))??;
+    let settling = placement::settle(placement, me.clone(), known, api, engine.clone());
+    let (ident, placement) = courier.wait(settling)?;
 
     let router = Router::open(ident.store, engine.clone())?;
     let writer = Writer::start(&router).map_err(io_error("start", "the writer's thread"))?;
@@ -154,9 +156,8 @@ pub fn run(
         serve("status", status_listener, 1, make, shutdown.clone())
             .map_err(io_error("serve", &status_address.to_string()))?
     };
-    let reporter = Reporter::start(placement::report(placement, ident, me, router, shutdown))
-        .map_err(io_error("start", "the thread that reports to the scheduler"))?;
-    Ok(RunningStore { id: ident.store, serving, status, reporter, writer, engine })
+    courier.report(placement::report(placement, ident, me, router, shutdown));
+    Ok(RunningStore { id: ident.store, serving, status, courier, writer, engine })
 }
 
 impl RunningStore {
@@ -180,7 +181,7 @@ impl RunningStore {
     pub fn join(self) -> Result<(), StoreError> {
         self.serving.join();
         self.status.join();
-        self.reporter.join();
+        self.courier.join();
         drop(self.writer);
         self.engine.flush()?;
         Ok(())

@@ -4,12 +4,12 @@ use std::future::Future;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use kiva_kv::Pool;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
-use super::{StoreError, io_error};
 use crate::limits::READ_QUEUE_MAX;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -53,31 +53,59 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// The thread that talks to the scheduler while the store serves.
-pub(super) struct Reporter(JoinHandle<()>);
+/// The thread that talks to the scheduler, from before the store serves until it has stopped.
+pub(super) struct Courier {
+    /// `None` once it is dropped. One worker drives the connection, whoever waits for an answer.
+    runtime: Option<Runtime>,
+    reports: Option<JoinHandle<()>>,
+}
 
-impl Reporter {
-    pub(super) fn start(reports: impl Future<Output = ()> + Send + 'static) -> io::Result<Self> {
-        let runtime = single_threaded()?;
-        let thread = thread::Builder::new()
-            .name("placement".into())
-            .spawn(move || runtime.block_on(reports))?;
-        Ok(Self(thread))
+impl Courier {
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("placement")
+            .enable_all()
+            .build()?;
+        Ok(Self { runtime: Some(runtime), reports: None })
     }
 
-    pub(super) fn join(self) {
-        if self.0.join().is_err() {
-            tracing::error!("the thread that reports to the scheduler has panicked");
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it goes with its owner")
+    }
+
+    /// Waits for an answer before anything serves.
+    pub(super) fn wait<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        // Through a channel of the standard library, because whoever starts a store may be a task
+        // of another runtime, and may not block on this one.
+        let (sender, answer) = sync_channel(1);
+        self.runtime().spawn(async move { sender.send(question.await) });
+        answer.recv().expect("the question was asked and is answered once")
+    }
+
+    /// Goes on reporting beside what the store does.
+    pub(super) fn report(&mut self, reports: impl Future<Output = ()> + Send + 'static) {
+        self.reports = Some(self.runtime().spawn(reports));
+    }
+
+    /// Waits until the reports have ended.
+    pub(super) fn join(mut self) {
+        if let Some(reports) = self.reports.take() {
+            let ended = self.wait(reports);
+            if ended.is_err() {
+                tracing::error!("the task that reports to the scheduler has panicked");
+            }
         }
     }
 }
 
-/// Waits for something that happens before anything serves.
-pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, StoreError> {
-    let runtime = single_threaded().map_err(io_error("start", "a runtime"))?;
-    Ok(runtime.block_on(future))
-}
-
-fn single_threaded() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+impl Drop for Courier {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
