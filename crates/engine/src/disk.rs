@@ -9,7 +9,8 @@
 //! | module | adds |
 //! |---|---|
 //! | [`options`] | what can be chosen when it is opened |
-//! | `inspect`, with `journal`, `archive`, `synced` | nothing is opened that is damaged, foreign or half made |
+//! | `inspect` | nothing is opened that is damaged, foreign or half made |
+//! | `journal`, `archive`, `synced` | what inspection reads, and how far it must be whole |
 //! | `batch` | the last operation on a key wins; ranges become deletes |
 //! | `snapshot` | families are cut out of the one tree |
 //! | `ingest` | many pairs at one moment |

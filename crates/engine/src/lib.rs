@@ -1,8 +1,9 @@
 //! Ordered bytes in column families: snapshots, atomic batches, and two implementations.
 //!
 //! [`Engine`] is the one seam between Kiva and its local storage. It is object-safe and small, so
-//! that nothing above has an engine parameter. [`memory`] is a `BTreeMap` with a visible and a
-//! durable state, for tests and the simulator; [`disk`] is the durable one.
+//! that nothing above has an engine parameter. [`memory`] is a map of versions with a visible and a
+//! durable state, for tests and the simulator; [`disk`] is the durable one. Both run one suite,
+//! `tests/contract`.
 //!
 //! What is always true:
 //!
@@ -11,6 +12,25 @@
 //!   [`Engine::flush`] that returned.
 //! - A snapshot never changes, and sees whole batches only.
 //! - A failed write or flush is final: the engine is poisoned and accepts nothing more.
+//!
+//! ```
+//! use kiva_base::KeyRange;
+//! use kiva_engine::{Cf, Engine, Order, WriteBatch, memory::MemoryEngine};
+//!
+//! let engine = MemoryEngine::new();
+//! let before = engine.snapshot();
+//! let mut batch = WriteBatch::new();
+//! batch.put(Cf::Default, b"key", b"value");
+//! batch.delete_range(Cf::Lock, &KeyRange::prefix("key"));
+//! engine.write(&batch)?; // visible, and lost in a crash
+//! engine.flush()?; // durable
+//!
+//! assert_eq!(before.get(Cf::Default, b"key")?, None);
+//! let now = engine.snapshot();
+//! let mut pairs = now.iter(Cf::Default, &KeyRange::ALL, Order::Reverse);
+//! assert_eq!(pairs.next()?, Some(("key".into(), "value".into())));
+//! # Ok::<(), kiva_engine::EngineError>(())
+//! ```
 //!
 //! What is deliberately not here: keys have no meaning (that is `txn` and `kv`), nothing is
 //! replicated, and there is no cache of decoded records.
@@ -53,7 +73,8 @@ pub trait Engine: Send + Sync {
     /// Bytes in tables; off by a table per level and what is still in memory.
     fn approximate_size(&self, cf: Cf, range: &KeyRange) -> u64;
 
-    /// How near to a stall it is, and whether it still accepts writes.
+    /// How near to a stall it is, and whether it still accepts writes. A failure in the background
+    /// is found by the next write or flush.
     fn health(&self) -> Health;
 }
 

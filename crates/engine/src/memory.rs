@@ -18,7 +18,9 @@
 //! answers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::ops::Bound;
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -182,7 +184,7 @@ impl Engine for MemoryEngine {
         let mut state = self.shared.write();
         state.alive()?;
         if std::mem::take(&mut state.fail_flush) {
-            return Err(state.fail("flush was made to fail"));
+            return Err(state.fail("sync"));
         }
         state.durable = state.visible;
         state.tidy();
@@ -239,15 +241,21 @@ impl State {
         }
     }
 
-    fn fail(&mut self, reason: &str) -> EngineError {
-        self.poison = Some(reason.to_owned());
-        EngineError::Poisoned { reason: reason.to_owned() }
+    /// As a disk would fail, so that callers see a first error that is not `Poisoned`.
+    fn fail(&mut self, action: &'static str) -> EngineError {
+        let error = EngineError::Io {
+            action,
+            path: PathBuf::from("memory"),
+            source: io::Error::other("made to fail"),
+        };
+        self.poison = Some(error.to_string());
+        error
     }
 
     fn commit(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
         self.alive()?;
         if self.fail_write == Some(FailedWrite::Lost) {
-            return Err(self.fail("write was made to fail"));
+            return Err(self.fail("write to"));
         }
         if batch.is_empty() {
             return Ok(());
@@ -261,7 +269,7 @@ impl State {
             }
         }
         if self.fail_write.is_some() {
-            return Err(self.fail("write was made to fail"));
+            return Err(self.fail("write to"));
         }
         self.visible = self.written;
         self.tidy();

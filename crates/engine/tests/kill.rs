@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use kiva_base::KeyRange;
 use kiva_engine::disk::{DiskEngine, Options};
@@ -13,26 +14,27 @@ use kiva_engine::{Cf, Engine, Order, WriteBatch};
 use tempfile::TempDir;
 
 const DIRECTORY: &str = "KIVA_ENGINE_CHILD";
-const ROUNDS: u64 = 12;
+/// Largest value in bytes.
+const VALUES: &str = "KIVA_ENGINE_CHILD_VALUES";
 
 fn open(directory: &Path) -> DiskEngine {
     let options = Options {
         // So small that the child is also killed while tables are written and merged.
-        memtable_bytes: 256 * 1024,
+        memtable_bytes: 1024 * 1024,
         ..Options::default()
     };
     DiskEngine::open(directory, options).expect("opens")
 }
 
 /// How many numbers are there, from 0, in every family, with their values whole.
-fn counted(engine: &DiskEngine) -> u64 {
+fn counted(engine: &DiskEngine, largest: u64) -> u64 {
     let snapshot = engine.snapshot();
     let counts = Cf::ALL.map(|cf| {
         let mut iter = snapshot.iter(cf, &KeyRange::ALL, Order::Forward);
         let mut next = 0_u64;
         while let Some((key, value)) = iter.next().expect("iterates") {
             assert_eq!(&key[..], next.to_be_bytes(), "a gap in {}", cf.name());
-            assert_eq!(value, self::value(next), "the value of {next}");
+            assert!(value == self::value(next, largest), "the value of {next}");
             next += 1;
         }
         next
@@ -41,8 +43,18 @@ fn counted(engine: &DiskEngine) -> u64 {
     counts[0]
 }
 
-fn value(number: u64) -> Vec<u8> {
-    vec![number as u8; (number * 37 % 700) as usize]
+/// Bytes that do not compress.
+static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..32_768_u64)
+        .flat_map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes())
+        .collect()
+});
+
+/// Some part of the noise, as long as the number says.
+fn value(number: u64, largest: u64) -> &'static [u8] {
+    let len = (number * 7919 % largest) as usize;
+    let start = (number * 104_729 % 131_072) as usize;
+    &NOISE[start..start + len]
 }
 
 /// The child: writes until it is killed.
@@ -51,12 +63,14 @@ fn child_writes_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
     };
+    let largest = std::env::var(VALUES).expect("is set").parse().expect("is a number");
     let engine = open(Path::new(&directory));
     let mut out = std::io::stdout().lock();
-    for number in counted(&engine).. {
+    for number in counted(&engine, largest).. {
         let mut batch = WriteBatch::new();
+        let value = value(number, largest);
         for cf in Cf::ALL {
-            batch.put(cf, &number.to_be_bytes(), &value(number));
+            batch.put(cf, &number.to_be_bytes(), value);
         }
         engine.write(&batch).expect("writes");
         if number % 7 == 0 {
@@ -70,16 +84,27 @@ fn child_writes_until_it_is_killed() {
 /// Covers 1-durable and 1-batch-atomic with real processes.
 #[test]
 fn what_was_flushed_survives_kill_9_and_batches_are_whole() {
+    kill(10, 700);
+}
+
+/// The same with values so large that journals are sealed, and go when their tables are written.
+#[test]
+fn journals_that_change_survive_kill_9() {
+    kill(4, 120_000);
+}
+
+fn kill(rounds: u64, largest: u64) {
     let directory = TempDir::new().expect("makes a directory");
     let itself = std::env::current_exe().expect("has a path");
     let mut durable = None;
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-    for round in 0..ROUNDS {
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64 ^ largest;
+    for round in 0..rounds {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
         let lines = 1 + (seed >> 33) % 60;
         let mut child = Command::new(&itself)
             .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
             .env(DIRECTORY, directory.path())
+            .env(VALUES, largest.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .expect("starts itself");
@@ -96,7 +121,7 @@ fn what_was_flushed_survives_kill_9_and_batches_are_whole() {
         durable = read.into_iter().chain(numbers).last().or(durable);
 
         let engine = open(directory.path());
-        let found = counted(&engine);
+        let found = counted(&engine, largest);
         let promised = durable.expect("has printed") + 1;
         assert!(found >= promised, "{found} of {promised} in round {round}");
     }

@@ -51,7 +51,8 @@ fn a_failed_write_poisons_and_may_have_happened() {
         let engine = MemoryEngine::new();
         put(&engine, b"a", b"1").expect("writes");
         engine.fail_next_write(outcome);
-        put(&engine, b"b", b"1").expect_err("is made to fail");
+        let failed = put(&engine, b"b", b"1").expect_err("is made to fail");
+        assert!(matches!(failed, EngineError::Io { .. }), "{failed}");
         assert_eq!(engine.health(), Health::Poisoned);
         assert_eq!(get(&*engine.snapshot(), b"b"), None);
         assert_eq!(get(&*engine.snapshot(), b"a").as_deref(), Some(&b"1"[..]));

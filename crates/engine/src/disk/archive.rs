@@ -13,10 +13,11 @@
 //! |---|---|
 //! | `current` | its size; it names the manifest, and its checksum |
 //! | `v7` | its checksum, and that it can be read |
-//! | `tables/12`, up to [`TABLE_BYTES_READ`](crate::limits::TABLE_BYTES_READ) | its checksum, which the manifest has |
-//! | larger tables | the contents, and every block that is not data |
+//! | small `tables/12` | its checksum, which the manifest has |
+//! | large `tables/12` | the contents, and every block that is not data |
 //!
-//! Data blocks of large tables have checksums too, which are checked when they are read.
+//! Small is up to [`TABLE_BYTES_READ`]. Data blocks of large tables have checksums too, which are
+//! checked when they are read.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
