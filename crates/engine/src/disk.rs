@@ -34,6 +34,7 @@ mod ingest;
 mod inspect;
 mod journal;
 pub mod options;
+mod runtime;
 mod size;
 mod snapshot;
 mod synced;
@@ -151,6 +152,7 @@ impl Engine for DiskEngine {
         batch.check()?;
         let _writer = self.lock_writer();
         self.alive()?;
+        self.wait_for_room()?;
         let resolved = batch::resolve(self, batch)?;
         resolved.commit().map_err(|error| self.fail(error::of(&self.path, "write to", error)))?;
         self.rotate_when_full()

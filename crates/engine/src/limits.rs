@@ -16,6 +16,16 @@ pub const L0_RUNS_PRESSED: usize = 12;
 /// Memtables that wait to be written from which on pressure is told: writers stop at 4.
 pub const SEALED_MEMTABLES_PRESSED: usize = 2;
 
+/// Runs in the topmost level at which a write waits: below the 30 at which the library would.
+pub const L0_RUNS_FULL: usize = 28;
+
+/// Memtables that wait to be written at which a write waits: a batch may add one, and at 4 the
+/// library would wait.
+pub const SEALED_MEMTABLES_FULL: usize = 3;
+
+const _: () = assert!(L0_RUNS_PRESSED < L0_RUNS_FULL);
+const _: () = assert!(SEALED_MEMTABLES_PRESSED < SEALED_MEMTABLES_FULL);
+
 /// Tables up to this size are read whole when an engine is opened; of larger ones only what is not
 /// data. A directory of small tables opens at the speed of the disk, a large one at once.
 pub const TABLE_BYTES_READ: u64 = 1024 * 1024;

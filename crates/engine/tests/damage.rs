@@ -373,6 +373,26 @@ fn without_its_mark_a_journal_is_damaged_when_a_whole_batch_follows() {
 }
 
 #[test]
+fn a_failure_in_the_background_is_an_error_and_no_hang() {
+    let directory = TempDir::new().expect("makes a directory");
+    let options = Options { threads: 1, memtable_bytes: 16 * 1024, ..Options::default() };
+    let engine = DiskEngine::open(directory.path(), options).expect("opens");
+    fs::remove_dir_all(directory.path().join("keyspaces/1/tables")).expect("removes");
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Default, b"k", &[7; 1024]);
+    let error = loop {
+        if let Err(error) = engine.write(&batch) {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("a thread"), "{error}");
+    assert_eq!(engine.health(), Health::Poisoned);
+    let value = engine.snapshot().get(Cf::Default, b"k").expect("reads");
+    assert!(value.is_some_and(|value| value == [7; 1024][..]));
+    engine.write(&batch).expect_err("is poisoned");
+}
+
+#[test]
 fn a_failed_flush_poisons_and_reads_go_on() {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");

@@ -10,8 +10,9 @@ use fjall::{AbstractTree, PersistMode};
 use super::inspect::{self, io_error};
 use super::journal::Reader;
 use super::synced::{Marker, Synced};
-use super::{DiskEngine, error};
+use super::{DiskEngine, error, runtime};
 use crate::EngineError;
+use crate::limits::{L0_RUNS_FULL, SEALED_MEMTABLES_FULL};
 
 /// What the next sync goes on from.
 pub(super) struct Syncer {
@@ -87,6 +88,20 @@ impl DiskEngine {
                 "the journal has been removed while it was in use",
             )),
         }
+    }
+
+    /// Waits until a write will not have to. The library would wait without end when its threads
+    /// have died in the meantime, on a full disk for one; here that is an error.
+    pub(super) fn wait_for_room(&self) -> Result<(), EngineError> {
+        while self.tree.tree.l0_run_count() >= L0_RUNS_FULL
+            || self.tree.sealed_memtable_count() >= SEALED_MEMTABLES_FULL
+        {
+            self.database
+                .persist(PersistMode::Buffer)
+                .map_err(|error| self.fail(error::of(&self.path, "write to", error)))?;
+            runtime::pause();
+        }
+        Ok(())
     }
 
     /// The library forgets the size it was told when it opens a tree again, so we look ourselves.
