@@ -312,14 +312,14 @@ impl Committer {
 fn obstacle(failure: &Failure) -> Obstacle {
     match failure {
         Failure::GaveUp(gave_up) => gave_up.last.clone(),
-        Failure::Region(error) => Obstacle::Call(CallError::Region(error.clone())),
+        Failure::Region(error) => CallError::Region(error.clone()).into(),
         Failure::Key(error) => Obstacle::Refused(Box::new(error.clone())),
         Failure::Scheduler(error) => {
             Obstacle::Scheduler(crate::rpc::SchedulerCallError::Refused(error.to_string()))
         }
-        Failure::Unserved(name) => Obstacle::Call(CallError::Unserved(name)),
-        Failure::Unknown(error) => Obstacle::Call(error.clone()),
-        Failure::Malformed(error) => Obstacle::Call(CallError::Malformed(*error)),
+        Failure::Unserved(name) => CallError::Unserved(name).into(),
+        Failure::Unknown(error) => error.clone().into(),
+        Failure::Malformed(error) => CallError::Malformed(*error).into(),
     }
 }
 

@@ -242,7 +242,7 @@ impl Core {
                 });
             }
         };
-        self.pause(pace, Obstacle::Call(error), trial).await
+        self.pause(pace, error.into(), trial).await
     }
 
     /// Sleeps before another attempt, or gives up.
@@ -491,7 +491,7 @@ impl From<Failure> for ReadError {
             Failure::Key(error) => Self::Refused(error),
             Failure::Scheduler(error) => Self::Scheduler(error),
             Failure::Unserved(name) => Self::Unserved(name),
-            Failure::Unknown(last) => Self::GaveUp(tried_once(Obstacle::Call(last))),
+            Failure::Unknown(last) => Self::GaveUp(tried_once(last.into())),
             Failure::Malformed(error) => Self::Malformed(error),
         }
     }
@@ -505,7 +505,7 @@ impl From<Failure> for crate::error::CommitError {
             Failure::Key(error) => Self::Refused(error),
             Failure::Scheduler(error) => Self::Scheduler(error),
             Failure::Unserved(name) => Self::Unserved(name),
-            Failure::Unknown(last) => Self::GaveUp(tried_once(Obstacle::Call(last))),
+            Failure::Unknown(last) => Self::GaveUp(tried_once(last.into())),
             Failure::Malformed(error) => Self::Malformed(error),
         }
     }
@@ -521,7 +521,7 @@ impl From<Failure> for SchedulerError {
             Failure::Region(error) => Self::Refused(error.to_string()),
             Failure::Key(error) => Self::Refused(error.to_string()),
             Failure::Unserved(name) => Self::Refused(format!("{name} is not served")),
-            Failure::Unknown(last) => Self::GaveUp(tried_once(Obstacle::Call(last))),
+            Failure::Unknown(last) => Self::GaveUp(tried_once(last.into())),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct GaveUp {
 pub enum Obstacle {
     /// A store refused because of its region, did not answer, or could not be reached.
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(Box<CallError>),
     /// The scheduler did not answer.
     #[error(transparent)]
     Scheduler(#[from] SchedulerCallError),
@@ -57,6 +57,12 @@ pub enum Obstacle {
     /// Prewritten locks promised a reader more than the commit timestamp drawn.
     #[error("readers pushed the commit timestamp")]
     CommitTsPushed,
+}
+
+impl From<CallError> for Obstacle {
+    fn from(error: CallError) -> Self {
+        Self::Call(Box::new(error))
+    }
 }
 
 /// Why a raw operation gave no result.

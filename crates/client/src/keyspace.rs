@@ -112,7 +112,7 @@ impl Codec {
     }
 
     /// The wire key at a region's boundary; an empty one is unbounded and stays empty.
-    pub(crate) fn from_boundary(&self, boundary: &Bytes) -> Result<Bytes, DecodeError> {
+    pub(crate) fn boundary_to_wire(&self, boundary: &Bytes) -> Result<Bytes, DecodeError> {
         if !self.encoded || boundary.is_empty() {
             return Ok(boundary.clone());
         }
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(txn.wire(&key), "k");
         assert_eq!(txn.boundary(&txn.wire(&key)), key.encode().0);
         assert_eq!(txn.boundary(&Bytes::new()), "");
-        assert!(txn.from_boundary(&Bytes::from_static(b"k")).is_err());
+        assert!(txn.boundary_to_wire(&Bytes::from_static(b"k")).is_err());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let wire = codec.wire(&Key::from("k"));
         assert_eq!(wire, &b"r\x01\x02\xFFk"[..]);
         assert_eq!(codec.user(wire.clone()), Ok(Key::from("k")));
-        assert_eq!(codec.from_boundary(&codec.boundary(&wire)), Ok(wire));
+        assert_eq!(codec.boundary_to_wire(&codec.boundary(&wire)), Ok(wire));
         assert!(codec.user(Bytes::from_static(b"r\x01\x02\xFEk")).is_err());
         let (start, end) = codec.wire_range(&KeyRange::ALL);
         assert_eq!((&start[..], &end[..]), (&b"r\x01\x02\xFF"[..], &b"r\x01\x03"[..]));

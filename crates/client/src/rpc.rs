@@ -382,7 +382,7 @@ pub enum Reply {
     /// The value, if there is one.
     Get(Result<Option<Bytes>, KeyError>),
     /// Pairs that exist, and keys that cannot be read yet.
-    Pairs(Result<Vec<Result<(Bytes, Bytes), KeyError>>, KeyError>),
+    Pairs(Result<Vec<Pair>, KeyError>),
     /// What stands in the way; nothing was locked unless this is empty.
     Prewrite(Vec<KeyError>),
     /// Committed, or why not.
@@ -398,6 +398,9 @@ pub enum Reply {
     /// The locks, in key order.
     ScanLock(Result<Vec<LockInfo>, KeyError>),
 }
+
+/// A pair, or why its key cannot be read.
+pub type Pair = Result<(Bytes, Bytes), KeyError>;
 
 /// A digest of pairs that does not depend on how they are spread over regions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -111,8 +111,8 @@ impl Extent {
 
     /// What of it lies in the route's region.
     pub(crate) fn within(&self, codec: &Codec, route: &Route) -> Result<Self, DecodeError> {
-        let start = codec.from_boundary(route.region.range.start())?;
-        let end = codec.from_boundary(route.region.range.end())?;
+        let start = codec.boundary_to_wire(route.region.range.start())?;
+        let end = codec.boundary_to_wire(route.region.range.end())?;
         let upper = match (self.upper.is_empty(), end.is_empty()) {
             (true, _) => end,
             (_, true) => self.upper.clone(),
@@ -138,14 +138,14 @@ impl Extent {
     pub(crate) fn pass_region(&mut self, codec: &Codec, route: &Route) -> Result<(), DecodeError> {
         match self.direction {
             Direction::Forward => {
-                let end = codec.from_boundary(route.region.range.end())?;
+                let end = codec.boundary_to_wire(route.region.range.end())?;
                 match end.is_empty() {
                     true => self.end_at(self.lower.clone()),
                     false => self.lower = end,
                 }
             }
             Direction::Backward => {
-                let start = codec.from_boundary(route.region.range.start())?;
+                let start = codec.boundary_to_wire(route.region.range.start())?;
                 self.end_at(start);
             }
         }

@@ -92,7 +92,7 @@ impl Scheduler {
             Mode::Raw => &self.core.raw,
             Mode::Txn => &self.core.txn,
         };
-        let wire = codec.from_boundary(boundary).ok()?;
+        let wire = codec.boundary_to_wire(boundary).ok()?;
         codec.user(wire).ok().filter(|_| !boundary.is_empty())
     }
 
