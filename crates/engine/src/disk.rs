@@ -14,7 +14,7 @@
 //! | `batch` | the last operation on a key wins; ranges become deletes |
 //! | `snapshot` | families are cut out of the one tree |
 //! | `ingest` | many pairs at one moment |
-//! | `flush` | the sync, without holding up writers |
+//! | `flush`, `runtime` | the sync, without holding up writers; a wait that ends |
 //! | `filter` | what may vanish leaves a tombstone |
 //! | `size` | how large a range is |
 //!

@@ -84,13 +84,13 @@ fn child_writes_until_it_is_killed() {
 /// Covers 1-durable and 1-batch-atomic with real processes.
 #[test]
 fn what_was_flushed_survives_kill_9_and_batches_are_whole() {
-    kill(10, 700);
+    kill(8, 700);
 }
 
 /// The same with values so large that journals are sealed, and go when their tables are written.
 #[test]
 fn journals_that_change_survive_kill_9() {
-    kill(4, 120_000);
+    kill(3, 120_000);
 }
 
 fn kill(rounds: u64, largest: u64) {
