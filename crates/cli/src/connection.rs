@@ -69,6 +69,18 @@ pub(crate) enum ApiVersion {
     V2,
 }
 
+impl ApiVersion {
+    /// As it is written in a configuration file.
+    pub(crate) fn to_setting(self) -> String {
+        match self {
+            Self::V1 => "1",
+            Self::V1Ttl => "1ttl",
+            Self::V2 => "2",
+        }
+        .to_owned()
+    }
+}
+
 impl From<ApiVersion> for kiva_client::ApiVersion {
     fn from(version: ApiVersion) -> Self {
         match version {

@@ -11,13 +11,19 @@
 //! Flags, exit statuses ([`exit::Status`]) and the `ready` line are interface: scripts depend on
 //! them. Answers go to stdout, everything else to stderr.
 
+mod bench;
 mod connection;
 mod ctl;
 mod encoding;
 mod exit;
 mod logs;
 mod output;
+mod playground;
 mod progress;
+mod scheduler;
+mod serve;
+mod signals;
+mod store;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -54,8 +60,19 @@ struct Kiva {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts a whole cluster in one process: the default way to meet the system
+    Playground(playground::PlaygroundArgs),
+    /// Starts one scheduler member
+    Scheduler(scheduler::SchedulerArgs),
+    /// Starts one store
+    Store(store::StoreArgs),
     /// Asks a cluster: data, regions, stores, members, timestamps; imports and exports
     Ctl(ctl::CtlArgs),
+    /// Times a workload, and verifies what it leaves behind
+    Bench(bench::BenchArgs),
+    /// Serves nothing but an answer, for `kiva bench --target echo`
+    #[command(hide = true)]
+    Echo(bench::echo::EchoArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,11 +87,19 @@ fn main() -> ExitCode {
 }
 
 fn run(kiva: Kiva) -> Result<Status, Failure> {
+    // Servers tell what they do; answers of the others are not to be buried.
+    let default = match kiva.command {
+        Command::Playground(_) | Command::Scheduler(_) | Command::Store(_) => "info",
+        Command::Ctl(_) | Command::Bench(_) | Command::Echo(_) => "warn",
+    };
+    logs::start(kiva.log.as_deref(), default)?;
     match kiva.command {
-        Command::Ctl(args) => {
-            logs::start(kiva.log.as_deref(), "warn")?;
-            ctl::run(args)
-        }
+        Command::Playground(args) => playground::run(args),
+        Command::Scheduler(args) => scheduler::run(args),
+        Command::Store(args) => store::run(args),
+        Command::Ctl(args) => ctl::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Echo(args) => bench::echo::run(&args),
     }
 }
 
