@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kiva_base::{Key, KeyRange};
-use kiva_client::{Client, Obstacle, ReadError};
+use kiva_client::{Client, CommitError, Obstacle, ReadError};
 
 use crate::transaction::write;
 use crate::world::World;
@@ -116,15 +116,28 @@ fn a_lock_without_a_primary_is_waited_for_and_then_removed() {
     let world = World::txn(&["m"]);
     let client = world.client();
     die_after(&world, 2, &["a", "z"]);
-    // The primary's region has forgotten it, as if its prewrite had never arrived.
-    world.run(async {
-        let other = world.client();
-        let _ = other.snapshot(other.timestamp().await.unwrap()).get("a").await;
-    });
-    world.pass(Duration::from_secs(4));
+    world.drop_lock("a");
+    let begun = world.elapsed();
     assert_eq!(get(&world, &client, "z"), Ok(None));
-    assert_eq!(get(&world, &client, "a"), Ok(None));
+    let waited = world.elapsed() - begun;
+    assert!(waited > Duration::from_secs(2) && waited < Duration::from_secs(5), "{waited:?}");
     assert!(world.locks().is_empty());
+}
+
+#[test]
+fn a_prewrite_that_comes_after_its_transaction_was_rolled_back_fails() {
+    let world = World::txn(&["m"]);
+    let client = world.client();
+    let error = world.run(async {
+        let mut txn = client.begin().await.unwrap();
+        txn.put("a", "1");
+        txn.put("z", "1");
+        // Somebody meets a lock of it, finds it dead, and rolls its primary back.
+        world.roll_back("a", txn.start_ts());
+        txn.commit().await.unwrap_err()
+    });
+    assert!(matches!(error, CommitError::RolledBack(_)), "{error}");
+    assert!(error.is_retryable());
 }
 
 #[test]

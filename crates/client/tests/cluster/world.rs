@@ -24,7 +24,7 @@ use kiva_client::rpc::{
 };
 use kiva_client::{Checksum, Client, Options, Ports};
 use kiva_engine::memory::MemoryEngine;
-use kiva_engine::{Engine, Order, WriteBatch};
+use kiva_engine::{Cf, Engine, Order, WriteBatch};
 use kiva_txn as txn;
 
 /// Everything there is. Clones are the same world.
@@ -244,6 +244,24 @@ impl World {
             txn::ScanLock { max_version: Timestamp::MAX, range: KeyRange::ALL, limit: 99 };
         let locks = txn::scan_lock(&*view, &request).unwrap();
         locks.iter().map(|lock| lock.key.escaped()).collect()
+    }
+}
+
+impl World {
+    /// Takes a lock away, as if its prewrite had never arrived.
+    pub(crate) fn drop_lock(&self, key: &'static str) {
+        let mut batch = WriteBatch::new();
+        batch.delete(Cf::Lock, Key::from(key).encode().as_bytes());
+        self.state().write(&batch);
+    }
+
+    /// Rolls a transaction back on one key.
+    pub(crate) fn roll_back(&self, key: &'static str, start_ts: Timestamp) {
+        let mut state = self.state();
+        let view = state.engine.snapshot();
+        let request = txn::Rollback { keys: vec![key.into()], start_ts };
+        let outcome = txn::rollback(&*view, &request).unwrap();
+        state.write(&outcome.batch);
     }
 }
 
