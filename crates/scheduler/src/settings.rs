@@ -38,8 +38,8 @@ pub struct WantedSettings {
 /// Something was asked for that differs from what the cluster was born with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this cluster was born with {setting} {stored} and cannot be run with {setting} {wanted}: leave \
-     the setting out, or begin a new cluster in another directory"
+    "this cluster was born with {setting} {stored} and cannot be run with {setting} {wanted}: \
+     leave the setting out, or begin a new cluster in another directory"
 )]
 pub struct SettingsMismatch {
     /// Which setting.

@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kiva_base::{ClusterId, KeyRange, RegionId, StoreId, Timestamp};
 use kiva_engine::{Cf, Order, Snapshot, WriteBatch};
-use kiva_proto::{kivapb, metapb, pdpb};
-use prost::Message;
 
 use crate::error::OpenError;
 use crate::gc::{Hold, SafePoints};
@@ -202,15 +200,17 @@ impl Command {
             batch.put(Cf::Local, key, &record);
         };
         match self {
-            Self::Bear(birth) => put(BIRTH, &encode_birth(birth)),
+            Self::Bear(birth) => put(BIRTH, &wire::encode_birth(birth)),
             Self::Bootstrap { store, region } => {
                 put(BOOTSTRAPPED, &[]);
-                put(&numbered(STORE, store.id.get()), &encode_store(store));
-                put(&numbered(REGION, region.region.id.get()), &encode_region(region));
+                put(&numbered(STORE, store.id.get()), &wire::encode_store(store));
+                put(&numbered(REGION, region.region.id.get()), &wire::encode_region(region));
             }
             Self::MoveWindow { end_ms } => put(WINDOW, &end_ms.to_be_bytes()),
             Self::ReserveIds { end } => put(IDS, &end.to_be_bytes()),
-            Self::PutStore(store) => put(&numbered(STORE, store.id.get()), &encode_store(store)),
+            Self::PutStore(store) => {
+                put(&numbered(STORE, store.id.get()), &wire::encode_store(store))
+            }
             Self::MoveSafePoint(safe_point) => put(SAFE_POINT, &safe_point.0.to_be_bytes()),
             Self::Hold(hold) => {
                 let body = [hold.safe_point.0.to_be_bytes(), hold.expires.to_be_bytes()].concat();
@@ -219,7 +219,7 @@ impl Command {
             Self::Release(service) => batch.delete(Cf::Local, &[HOLD, &service[..]].concat()),
             Self::SaveRegions { saved, gone } => {
                 for report in saved {
-                    put(&numbered(REGION, report.region.id.get()), &encode_region(report));
+                    put(&numbered(REGION, report.region.id.get()), &wire::encode_region(report));
                 }
                 for id in gone {
                     batch.delete(Cf::Local, &numbered(REGION, id.get()));
@@ -234,34 +234,15 @@ fn numbered(prefix: &[u8], id: u64) -> Vec<u8> {
     [prefix, &id.to_be_bytes()[..]].concat()
 }
 
-fn encode_birth(birth: &Birth) -> Vec<u8> {
-    kivapb::Birth {
-        cluster_id: birth.cluster.get(),
-        settings: Some(wire::settings_to_wire(birth.settings)),
-        born_ms: birth.born_ms,
-    }
-    .encode_to_vec()
-}
-
-fn encode_store(store: &Store) -> Vec<u8> {
-    wire::store_to_wire(store).encode_to_vec()
-}
-
-fn encode_region(report: &RegionReport) -> Vec<u8> {
-    pdpb::Region {
-        region: Some(wire::region_to_wire(&report.region)),
-        leader: report.leader.map(wire::peer_to_wire),
-        ..pdpb::Region::default()
-    }
-    .encode_to_vec()
-}
-
 /// The state that a snapshot holds; `None` when no cluster was born there.
 pub fn load(snapshot: &dyn Snapshot) -> Result<Option<State>, OpenError> {
     let Some(birth) = snapshot.get(Cf::Local, BIRTH)? else {
         return Ok(None);
     };
-    let mut state = State::new(decode_birth(&birth)?);
+    let birth = body(&birth)
+        .and_then(|body| wire::decode_birth(body).map_err(sentence))
+        .map_err(|reason| damaged(BIRTH, reason))?;
+    let mut state = State::new(birth);
     state.is_bootstrapped = snapshot.get(Cf::Local, BOOTSTRAPPED)?.is_some();
     state.window_end_ms = load_number(snapshot, WINDOW)?;
     state.ids_end = load_number(snapshot, IDS)?;
@@ -276,18 +257,12 @@ pub fn load(snapshot: &dyn Snapshot) -> Result<Option<State>, OpenError> {
         Ok(())
     })?;
     each(snapshot, STORE, |_, body| {
-        let store = metapb::Store::decode(body).map_err(sentence)?;
-        state.put_store(wire::store_from_wire(&store).map_err(sentence)?);
+        state.put_store(wire::decode_store(body).map_err(sentence)?);
         Ok(())
     })?;
     let mut on_disk = Vec::new();
     each(snapshot, REGION, |_, body| {
-        let saved = pdpb::Region::decode(body).map_err(sentence)?;
-        let region = saved.region.ok_or("it has no region")?;
-        let region = wire::region_from_wire(&region).map_err(sentence)?;
-        let leader = saved.leader.as_ref().map(wire::peer_from_wire).transpose();
-        let report =
-            RegionReport { leader: leader.map_err(sentence)?, ..RegionReport::new(region) };
+        let report = wire::decode_region(body).map_err(sentence)?;
         // Regions are saved behind the reports and not all at once, so one may be there that a
         // newer one has replaced.
         on_disk.push(report.region.id);
@@ -296,19 +271,6 @@ pub fn load(snapshot: &dyn Snapshot) -> Result<Option<State>, OpenError> {
     })?;
     state.regions.on_loaded(on_disk);
     Ok(Some(state))
-}
-
-fn decode_birth(record: &[u8]) -> Result<Birth, OpenError> {
-    let decode = |record| -> Result<Birth, String> {
-        let birth = kivapb::Birth::decode(body(record)?).map_err(sentence)?;
-        let settings = birth.settings.ok_or("it has no settings")?;
-        Ok(Birth {
-            cluster: ClusterId::new(birth.cluster_id).ok_or("its cluster id is 0")?,
-            settings: wire::settings_from_wire(settings).map_err(sentence)?,
-            born_ms: birth.born_ms,
-        })
-    };
-    decode(record).map_err(|reason| damaged(BIRTH, reason))
 }
 
 /// The number under a key, 0 when there is none.

@@ -4,11 +4,15 @@
 //! right. What goes out cannot fail.
 
 use bytes::Bytes;
-use kiva_base::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term};
+use kiva_base::{
+    ClusterId, Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term,
+};
 use kiva_proto::{kivapb, metapb, pdpb};
+use prost::{DecodeError, Message};
 
 use crate::regions::{DownPeer, RegionReport};
 use crate::settings::{ApiVersion, Settings};
+use crate::state::Birth;
 use crate::store::{Store, StoreState, StoreStats, StoreView};
 
 /// A message that cannot be what it claims to be.
@@ -261,10 +265,71 @@ pub fn settings_from_wire(settings: kivapb::Settings) -> Result<Settings, WireEr
     })
 }
 
+/// Why the body of a record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It is no message.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It is a message that cannot be what it claims to be.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// The body of the record of a birth.
+pub fn encode_birth(birth: &Birth) -> Vec<u8> {
+    kivapb::Birth {
+        cluster_id: birth.cluster.get(),
+        settings: Some(settings_to_wire(birth.settings)),
+        born_ms: birth.born_ms,
+    }
+    .encode_to_vec()
+}
+
+/// The birth that a record's body tells of.
+pub fn decode_birth(body: &[u8]) -> Result<Birth, RecordError> {
+    let birth = kivapb::Birth::decode(body)?;
+    let settings = birth.settings.ok_or(wrong("settings", MISSING))?;
+    Ok(Birth {
+        cluster: ClusterId::new(birth.cluster_id).ok_or(wrong("cluster_id", ZERO))?,
+        settings: settings_from_wire(settings)?,
+        born_ms: birth.born_ms,
+    })
+}
+
+/// The body of the record of a store.
+pub fn encode_store(store: &Store) -> Vec<u8> {
+    store_to_wire(store).encode_to_vec()
+}
+
+/// The store that a record's body tells of.
+pub fn decode_store(body: &[u8]) -> Result<Store, RecordError> {
+    Ok(store_from_wire(&metapb::Store::decode(body)?)?)
+}
+
+/// The body of the record of a region: the region and who leads it.
+pub fn encode_region(report: &RegionReport) -> Vec<u8> {
+    pdpb::Region {
+        region: Some(region_to_wire(&report.region)),
+        leader: report.leader.map(peer_to_wire),
+        ..pdpb::Region::default()
+    }
+    .encode_to_vec()
+}
+
+/// The region that a record's body tells of.
+pub fn decode_region(body: &[u8]) -> Result<RegionReport, RecordError> {
+    let saved = pdpb::Region::decode(body)?;
+    let region = saved.region.ok_or(wrong("region", MISSING))?;
+    Ok(RegionReport {
+        leader: saved.leader.as_ref().map(peer_from_wire).transpose()?,
+        ..RegionReport::new(region_from_wire(&region)?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use prost::Message;
 
     use super::*;
 
@@ -339,9 +404,7 @@ mod tests {
             if let Ok(store) = metapb::Store::decode(&bytes[..]) {
                 let _ = store_from_wire(&store);
             }
-            if let Ok(settings) = kivapb::Settings::decode(&bytes[..]) {
-                let _ = settings_from_wire(settings);
-            }
+            let _ = (decode_birth(&bytes), decode_store(&bytes), decode_region(&bytes));
         }
     }
 }
