@@ -167,7 +167,8 @@ impl SchedulerConfig {
         if self.join.as_deref().is_some_and(|join| !join.is_empty()) {
             return Err(wrong(
                 "scheduler.join",
-                "cannot be used yet: a scheduler has one member in this version, several come later",
+                "cannot be used yet: a scheduler has one member in this version, several come \
+                 later",
             ));
         }
         let Some(members) = self.initial_cluster.as_deref().filter(|members| !members.is_empty())

@@ -8,7 +8,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use kiva_base::clock::Clock;
 use kiva_base::{KeyRange, Peer, PeerRole};
-use kiva_proto::pdpb::Member;
 use kiva_scheduler::{Refusal, RegionReport, StoreState, StoreView};
 use serde_json::{Value, json};
 
@@ -41,34 +40,29 @@ async fn health() -> Json<Value> {
 }
 
 async fn members_health(State(service): State<SchedulerService>) -> Json<Value> {
-    let health = |member: &Member| {
-        json!({
-            "name": member.name,
-            "member_id": member.member_id,
-            "client_urls": member.client_urls,
-            "health": true,
-        })
-    };
-    Json(service.members().iter().map(health).collect())
+    let membership = service.membership();
+    Json(json!([{
+        "name": membership.name,
+        "member_id": service.member_id(),
+        "client_urls": [membership.client_url],
+        "health": true,
+    }]))
 }
 
 async fn members(State(service): State<SchedulerService>) -> Json<Value> {
-    let member = |member: &Member| {
-        json!({
-            "name": member.name,
-            "member_id": member.member_id,
-            "peer_urls": member.peer_urls,
-            "client_urls": member.client_urls,
-            "binary_version": member.binary_version,
-        })
-    };
-    let members: Vec<_> = service.members().iter().map(member).collect();
-    let leader = members.first().cloned();
+    let membership = service.membership();
+    let member = json!({
+        "name": membership.name,
+        "member_id": service.member_id(),
+        "peer_urls": [membership.peer_url],
+        "client_urls": [membership.client_url],
+        "binary_version": REPORTED_VERSION,
+    });
     Json(json!({
         "header": { "cluster_id": service.scheduler().cluster_id().get() },
-        "members": members,
-        "leader": leader,
-        "etcd_leader": leader,
+        "members": [member],
+        "leader": member,
+        "etcd_leader": member,
     }))
 }
 

@@ -50,7 +50,7 @@ pub struct Membership {
 #[derive(Clone)]
 pub struct SchedulerService {
     pub(super) scheduler: Scheduler,
-    member: Arc<Member>,
+    membership: Arc<Membership>,
     shutdown: Shutdown,
 }
 
@@ -60,17 +60,7 @@ pub(super) type Answer<T> = (Option<ResponseHeader>, Option<T>);
 impl SchedulerService {
     /// The services of `scheduler`. Streams end when `shutdown` is requested.
     pub fn new(scheduler: Scheduler, membership: Membership, shutdown: Shutdown) -> Self {
-        // The same after every restart, and another for another member.
-        let seed = Seeded::new(scheduler.cluster_id().get());
-        let member = Member {
-            member_id: seed.hash_one(&membership.name).max(1),
-            name: membership.name,
-            peer_urls: vec![membership.peer_url],
-            client_urls: vec![membership.client_url],
-            binary_version: REPORTED_VERSION.to_owned(),
-            ..Member::default()
-        };
-        Self { scheduler, member: Arc::new(member), shutdown }
+        Self { scheduler, membership: Arc::new(membership), shutdown }
     }
 
     /// All gRPC services of the scheduler's port, to be put behind a door.
@@ -87,9 +77,16 @@ impl SchedulerService {
             .add_service(health)
     }
 
-    /// The members, the one that leads first.
-    pub fn members(&self) -> &[Member] {
-        std::slice::from_ref(&*self.member)
+    /// Who the scheduler is to others.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The id of this member: the same after every restart, another for another member, and never
+    /// zero.
+    pub fn member_id(&self) -> u64 {
+        let seed = Seeded::new(self.scheduler.cluster_id().get());
+        seed.hash_one(&self.membership.name).max(1)
     }
 
     /// The scheduler itself.
@@ -195,12 +192,19 @@ impl Pd for SchedulerService {
         &self,
         _: Request<GetMembersRequest>,
     ) -> Result<Response<GetMembersResponse>, Status> {
-        let leader = Some(Member::clone(&self.member));
+        let member = Member {
+            name: self.membership.name.clone(),
+            member_id: self.member_id(),
+            peer_urls: vec![self.membership.peer_url.clone()],
+            client_urls: vec![self.membership.client_url.clone()],
+            binary_version: REPORTED_VERSION.to_owned(),
+            ..Member::default()
+        };
         Ok(Response::new(GetMembersResponse {
             header: self.header(),
-            members: self.members().to_vec(),
-            leader: leader.clone(),
-            etcd_leader: leader,
+            members: vec![member.clone()],
+            leader: Some(member.clone()),
+            etcd_leader: Some(member),
         }))
     }
 

@@ -4,7 +4,7 @@
 //! open at a time, each for `count` timestamps, and checks that they rise.
 //!
 //! ```text
-//! cargo run --release -p kiva-server --example tso
+//! cargo bench -p kiva-server --bench tso
 //! ```
 #![expect(
     clippy::disallowed_methods,
