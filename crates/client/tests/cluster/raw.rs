@@ -255,11 +255,10 @@ fn a_keyspace_is_invisible_to_its_user() {
     assert_eq!(keys(&found), "a z");
     let found = world.run(raw.scan_reverse(KeyRange::ALL, 9)).unwrap();
     assert_eq!(keys(&found), "z a");
-    assert_eq!(
-        world.trace()[..2],
-        [
-            "s1 RawScan r1 r\\x00\\x00\\x00..r\\x00\\x00\\x00m",
-            "s2 RawScan r2 r\\x00\\x00\\x00m..r\\x00\\x00\\x01"
-        ]
-    );
+    // Either way each region is asked for its own part only.
+    let parts = [
+        "s1 RawScan r1 r\\x00\\x00\\x00..r\\x00\\x00\\x00m",
+        "s2 RawScan r2 r\\x00\\x00\\x00m..r\\x00\\x00\\x01",
+    ];
+    assert_eq!(world.trace(), [parts[0], parts[1], parts[1], parts[0]]);
 }

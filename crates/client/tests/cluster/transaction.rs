@@ -183,6 +183,22 @@ fn an_insert_over_a_value_is_refused_by_its_name() {
     assert!(world.locks().is_empty());
 }
 
+/// A check leaves no lock, so nobody who meets a lock could ask it.
+#[test]
+fn a_check_is_never_the_primary() {
+    let world = World::txn(&[]);
+    let client = world.client();
+    world.run(async {
+        let mut txn = client.begin().await.unwrap();
+        txn.insert("a", "1").unwrap();
+        txn.delete("a");
+        txn.put("b", "1");
+        txn.commit().await.unwrap()
+    });
+    let trace = without_lookups(&world);
+    assert_eq!(trace, ["tso 1", "s1 KvPrewrite r1 b a primary=b", "tso 1", "s1 KvCommit r1 b"]);
+}
+
 #[test]
 fn a_locked_key_conflicts_with_a_later_writer_of_it() {
     let world = World::txn(&[]);
