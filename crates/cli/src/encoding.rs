@@ -66,7 +66,7 @@ impl Encoding {
 
 fn parse_hex(argument: &str) -> Result<Bytes, String> {
     let digits = argument.strip_prefix("0x").unwrap_or(argument).as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(format!("{argument:?} has an odd number of hexadecimal digits"));
     }
     let digit = |byte: u8| {

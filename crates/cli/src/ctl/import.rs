@@ -230,13 +230,9 @@ async fn write(batch: Batch, sink: &Sink, written: &mut u64) -> Result<(), Failu
     let mut rows: Vec<_> = batch.pairs.iter().collect();
     rows.sort_by_key(|(_, (line, _))| *line);
     if failure.status != Status::Refused {
-        let lines = rows.iter().map(|(_, (line, _))| *line);
-        let (first, last) = (lines.clone().next(), lines.last());
-        return Err(failure.about(format!(
-            "lines {} to {}",
-            first.unwrap_or_default(),
-            last.unwrap_or_default()
-        )));
+        let line = |row: Option<&(&Bytes, &(u64, Bytes))>| row.map_or(0, |(_, (line, _))| *line);
+        let (first, last) = (line(rows.first()), line(rows.last()));
+        return Err(failure.about(format!("lines {first} to {last}")));
     }
     for (key, (line, value)) in rows {
         let alone = sink.write(vec![pair(key, value)]).await;

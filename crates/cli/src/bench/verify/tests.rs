@@ -31,7 +31,7 @@ impl Memory {
 
     pub(crate) fn put(&self, key: Bytes, value: Bytes) {
         let count = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.lossy == 0 || count % self.lossy != 0 {
+        if self.lossy == 0 || !count.is_multiple_of(self.lossy) {
             self.pairs.lock().unwrap().insert(key, value);
         }
     }

@@ -1,0 +1,18 @@
+//! The `kiva` binary as its users meet it: real processes on free ports.
+//!
+//! | module | shows |
+//! |---|---|
+//! | `help` | every command explains itself, and wrong usage ends with 2 |
+//! | `serve` | ready lines, ports, signals, settings |
+//! | `ctl` | questions, answers and exit statuses |
+//! | `files` | import and export |
+//! | `bench` | figures that programs can read, and verification that finds what is planted |
+//! | `crash` | `kill -9` under write load loses nothing that was acknowledged |
+
+mod bench;
+mod crash;
+mod ctl;
+mod files;
+mod help;
+mod process;
+mod serve;
