@@ -6,7 +6,10 @@
 //! |---|---|---|---|
 //! | 1 | requests marked V1 | as they are | no |
 //! | 1ttl | requests marked V1, raw only | as they are | yes |
-//! | 2 | requests marked V2, keys beginning `r` (raw) or `x` (transactional); marked V1, transactional keys beginning `m` or `t` | memcomparable | yes |
+//! | 2 | see below | memcomparable | yes |
+//!
+//! Mode 2 takes requests marked V2 whose keys begin with `r` (raw) or `x` (transactional), and
+//! transactional requests marked V1 whose keys begin with `m` or `t`.
 //!
 //! Transactional keys are stored in their memcomparable form in every mode, so a version 1 cluster
 //! that serves both kinds keeps them in one key space, and it is its users who keep them apart.

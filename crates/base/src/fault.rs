@@ -45,7 +45,7 @@ pub enum RegionError {
         end: Bytes,
     },
     /// The region's range or peers have changed since the client looked.
-    #[error("the epoch of the request is not that of region {}", current.first().map_or(0, |r| r.id.get()))]
+    #[error("the epoch of the request is not that of the region: it was split, merged or moved")]
     EpochNotMatch {
         /// The regions that now cover the asked-for one's keys, as far as this store knows.
         current: Vec<Region>,

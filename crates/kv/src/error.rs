@@ -89,7 +89,10 @@ pub enum Refusal {
         mode: KeyMode,
     },
     /// A key of a version 2 cluster without the prefix of its mode.
-    #[error("in a cluster of API version 2 the keys of a {mode} request marked as API version {requested} begin with {}", prefixes(*requested, *mode))]
+    #[error(
+        "in a cluster of API version 2 the keys of a {mode} request marked as API version \
+         {requested} begin with {}", prefixes(*requested, *mode)
+    )]
     KeyPrefix {
         /// How the request was marked.
         requested: ApiVersion,

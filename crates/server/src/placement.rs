@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiva_base::{ClusterId, Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use kiva_base::{
+    Clock, ClusterId, Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId,
+};
 use kiva_engine::{Engine, EngineError, WriteBatch};
 use kiva_kv::ApiVersion;
 use kiva_kv::local::{MetaError, Router, StoreIdent, load_regions, save_ident, save_region};
@@ -21,16 +23,15 @@ use kiva_proto::pdpb::pd_client::PdClient;
 use kiva_proto::pdpb::*;
 use kiva_scheduler::wire::{self, WireError};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::REPORTED_VERSION;
+use crate::birth;
 use crate::limits::{JOIN_TIMEOUT, PLACEMENT_PAUSE, PLACEMENT_TIMEOUT, STORE_HEARTBEAT};
 use crate::runtime::Shutdown;
-
-/// The version that stores report. Clients of TiKV choose what they send by it.
-const REPORTED_VERSION: &str = "8.5.0";
 
 /// Why the scheduler does not help.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +99,10 @@ pub struct StoreSelf {
 /// Finds a scheduler among `endpoints`: the cluster, its mode, and the connection.
 pub async fn join(
     endpoints: Vec<String>,
+    clock: Arc<dyn Clock>,
     mut shutdown: Shutdown,
 ) -> Result<(ClusterId, ApiVersion, Placement), PlacementError> {
-    let give_up = Instant::now() + JOIN_TIMEOUT;
+    let give_up = clock.now() + JOIN_TIMEOUT;
     let mut last = "no address was given".to_owned();
     loop {
         for endpoint in &endpoints {
@@ -110,7 +112,7 @@ pub async fn join(
                 Err(Asked::Later(reason)) => last = format!("{endpoint}: {reason}"),
             }
         }
-        if Instant::now() > give_up || endpoints.is_empty() {
+        if clock.now() > give_up || endpoints.is_empty() {
             return Err(PlacementError::Unreachable { endpoints, last });
         }
         tracing::debug!(%last, "no scheduler answers yet");
@@ -239,6 +241,24 @@ impl Placement {
         let response = response.map_err(refused("PutStore"))?.into_inner();
         accepted("PutStore", &response.header)
     }
+
+    /// Reports regions once, and returns when the scheduler has heard of all: a store that says it
+    /// is ready can be found.
+    async fn introduce(
+        &mut self,
+        store: StoreId,
+        regions: &[Region],
+    ) -> Result<(), PlacementError> {
+        let reports: Vec<_> =
+            regions.iter().map(|region| region_report(self, &store, region)).collect();
+        let answers = self.pd.region_heartbeat(tokio_stream::iter(reports)).await;
+        let mut answers = answers.map_err(refused("RegionHeartbeat"))?.into_inner();
+        // It answers only what it refuses; its stream ends after ours.
+        while let Some(answer) = answers.message().await.map_err(refused("RegionHeartbeat"))? {
+            accepted("RegionHeartbeat", &answer.header)?;
+        }
+        Ok(())
+    }
 }
 
 fn refused(call: &'static str) -> impl FnOnce(Status) -> PlacementError {
@@ -287,12 +307,34 @@ pub async fn settle(
     // A region that lost the race to be the first one, or was prepared by a store that crashed
     // before it asked, belongs to nobody.
     for region in load_regions(&*engine.snapshot())? {
-        if !placement.knows(region.id).await? {
+        if !birth::is_whole(&region) {
+            continue;
+        }
+        if placement.knows(region.id).await? {
+            let pieces = cut(&mut placement, &region, api).await?;
+            save(&*engine, |batch| pieces.iter().for_each(|piece| save_region(piece, batch)))?;
+        } else {
             save(&*engine, |batch| kiva_kv::local::remove_region(region.id, batch))?;
         }
     }
     placement.put_store(store).await?;
+    placement.introduce(ident.store, &load_regions(&*engine.snapshot())?).await?;
     Ok((ident, placement))
+}
+
+async fn cut(
+    placement: &mut Placement,
+    whole: &Region,
+    api: ApiVersion,
+) -> Result<Vec<Region>, PlacementError> {
+    let cuts = birth::cuts(api);
+    let mut fresh = Vec::with_capacity(cuts.len());
+    for _ in &cuts {
+        let region = id("AllocID", RegionId::new(placement.alloc_id().await?))?;
+        let peer = id("AllocID", PeerId::new(placement.alloc_id().await?))?;
+        fresh.push((region, peer));
+    }
+    Ok(birth::pieces(whole, &cuts, fresh))
 }
 
 fn id<T>(call: &'static str, id: Option<T>) -> Result<T, PlacementError> {

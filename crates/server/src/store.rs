@@ -114,7 +114,7 @@ pub fn run(
     let status_address = local_addr(&status_listener)?;
     let mut courier =
         Courier::start().map_err(io_error("start", "the thread that talks to the scheduler"))?;
-    let joining = placement::join(config.schedulers.clone(), shutdown.clone());
+    let joining = placement::join(config.schedulers.clone(), clock.clone(), shutdown.clone());
     let (cluster, api, placement) = courier.wait(joining)?;
 
     let engine = open_engine(config, api, clock.clone())?;

@@ -40,12 +40,13 @@ impl Store {
 
     pub(crate) fn on(engine: MemoryEngine, api: ApiVersion, range: KeyRange) -> Self {
         let store = StoreId::new(1).expect("not zero");
+        let peer = PeerId::new(3).expect("not zero");
         let router = Router::open(store, Arc::new(engine.clone())).expect("an empty engine");
         router.add_region(Region {
             id: RegionId::new(2).expect("not zero"),
             range,
             epoch: Epoch { conf_ver: 1, version: 5 },
-            peers: vec![Peer { id: PeerId::new(3).expect("not zero"), store, role: PeerRole::Voter }],
+            peers: vec![Peer { id: peer, store, role: PeerRole::Voter }],
         });
         let clock = Arc::new(TestClock::default());
         let writer = Writer::start(&router).expect("a thread");
