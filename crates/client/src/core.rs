@@ -15,7 +15,7 @@ use kiva_base::{Clock, KeyError, Peer, RegionError, StoreId, Timestamp};
 
 use crate::backoff::{Backoff, Jitter, Pace};
 use crate::error::{GaveUp, Obstacle, RawError, ReadError, SchedulerError};
-use crate::keyspace::{Codec, Mode};
+use crate::keyspace::Codec;
 use crate::limits::CALL_TIMEOUT;
 use crate::options::Options;
 use crate::region_cache::{Advice, RegionCache, Route, advice};
@@ -25,6 +25,7 @@ use crate::rpc::{
     SchedulerPort, Spawn, StorePort,
 };
 use crate::tso::{self, Drawn, Tso};
+use kiva_base::api::KeyMode;
 
 /// Everything outside the client.
 #[derive(Clone)]
@@ -123,8 +124,8 @@ impl Core {
             scheduler: ports.scheduler,
             clock: ports.clock,
             spawn: ports.spawn,
-            raw: Codec::new(api_version, Mode::Raw, keyspace),
-            txn: Codec::new(api_version, Mode::Txn, keyspace),
+            raw: Codec::new(api_version, KeyMode::Raw, keyspace),
+            txn: Codec::new(api_version, KeyMode::Txn, keyspace),
             regions: RegionCache::default(),
             tso: Tso::default(),
             settled: Settled::default(),

@@ -10,30 +10,10 @@
 //! end first. So one version 2 cluster holds both kinds, and many keyspaces, without their meeting.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::codec::{self, DecodeError};
 use kiva_base::key::after_prefix;
 use kiva_base::{Key, KeyRange};
-
-/// How keys of a cluster are written; fixed when the cluster is born.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ApiVersion {
-    /// Raw keys without TTL, and transactions, in one key space.
-    #[default]
-    V1,
-    /// Raw keys that may expire. No transactions.
-    V1Ttl,
-    /// Every key belongs to a keyspace; raw keys may expire.
-    V2,
-}
-
-/// Whether a key is read and written with transactions or without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Without.
-    Raw,
-    /// With.
-    Txn,
-}
 
 /// How the keys of one mode are written.
 ///
@@ -49,10 +29,10 @@ pub(crate) struct Codec {
 
 impl Codec {
     /// For a cluster of this version and, under version 2, a keyspace below 2^24.
-    pub(crate) fn new(api_version: ApiVersion, mode: Mode, keyspace: u32) -> Self {
+    pub(crate) fn new(api_version: ApiVersion, mode: KeyMode, keyspace: u32) -> Self {
         let byte = match mode {
-            Mode::Raw => b'r',
-            Mode::Txn => b'x',
+            KeyMode::Raw => b'r',
+            KeyMode::Txn => b'x',
         };
         let prefix = match api_version {
             ApiVersion::V1 | ApiVersion::V1Ttl => Bytes::new(),
@@ -61,7 +41,7 @@ impl Codec {
                 Bytes::copy_from_slice(&[byte, high, middle, low])
             }
         };
-        let encoded = mode == Mode::Txn || api_version == ApiVersion::V2;
+        let encoded = mode == KeyMode::Txn || api_version == ApiVersion::V2;
         Self { api_version, prefix, encoded }
     }
 
@@ -129,8 +109,8 @@ mod tests {
 
     #[test]
     fn version_one_leaves_keys_alone_and_encodes_transactional_boundaries() {
-        let raw = Codec::new(ApiVersion::V1, Mode::Raw, 7);
-        let txn = Codec::new(ApiVersion::V1, Mode::Txn, 7);
+        let raw = Codec::new(ApiVersion::V1, KeyMode::Raw, 7);
+        let txn = Codec::new(ApiVersion::V1, KeyMode::Txn, 7);
         let key = Key::from("k");
         assert_eq!(raw.wire(&key), "k");
         assert_eq!(raw.boundary(&raw.wire(&key)), "k");
@@ -142,7 +122,7 @@ mod tests {
 
     #[test]
     fn version_two_keeps_every_key_and_range_in_its_keyspace() {
-        let codec = Codec::new(ApiVersion::V2, Mode::Raw, 0x01_02_FF);
+        let codec = Codec::new(ApiVersion::V2, KeyMode::Raw, 0x01_02_FF);
         let wire = codec.wire(&Key::from("k"));
         assert_eq!(wire, &b"r\x01\x02\xFFk"[..]);
         assert_eq!(codec.user(wire.clone()), Ok(Key::from("k")));
@@ -150,7 +130,7 @@ mod tests {
         assert!(codec.user(Bytes::from_static(b"r\x01\x02\xFEk")).is_err());
         let (start, end) = codec.wire_range(&KeyRange::ALL);
         assert_eq!((&start[..], &end[..]), (&b"r\x01\x02\xFF"[..], &b"r\x01\x03"[..]));
-        let last = Codec::new(ApiVersion::V2, Mode::Txn, 0xFF_FF_FF);
+        let last = Codec::new(ApiVersion::V2, KeyMode::Txn, 0xFF_FF_FF);
         assert_eq!(last.wire_range(&KeyRange::ALL).1, "y");
     }
 }

@@ -91,7 +91,7 @@ pub use error::{
     AlreadyWritten, CommitError, ConnectError, GaveUp, Obstacle, RawError, ReadError,
     SchedulerError,
 };
-pub use keyspace::{ApiVersion, Mode};
+pub use kiva_base::api::{ApiVersion, KeyMode};
 pub use options::{Options, Wire};
 pub use raw::{Checksum, KvPair, Raw, Swap, Ttl};
 pub use scheduler::Scheduler;

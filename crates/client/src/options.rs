@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::keyspace::ApiVersion;
+use kiva_base::api::ApiVersion;
 
 /// How a client behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use kiva_base::{
     ClusterId, Epoch, KeyError, Peer, Region, RegionError, RegionId, StoreId, Timestamp,
 };
 
-use crate::keyspace::ApiVersion;
+use kiva_base::api::ApiVersion;
 
 /// The way to stores.
 pub trait StorePort: Send + Sync {

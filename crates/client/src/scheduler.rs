@@ -7,9 +7,9 @@ use kiva_base::{Key, KeyRange, RegionId, StoreId, Timestamp};
 
 use crate::core::Core;
 use crate::error::SchedulerError;
-use crate::keyspace::Mode;
 use crate::limits::REGIONS_PAGE;
 use crate::rpc::{Members, RegionInfo, SchedulerFuture, SchedulerPort, Store};
+use kiva_base::api::KeyMode;
 
 /// Questions to the scheduler. Cheap to clone.
 #[derive(Clone)]
@@ -75,11 +75,11 @@ impl Scheduler {
     pub async fn region_of(
         &self,
         key: &Key,
-        mode: Mode,
+        mode: KeyMode,
     ) -> Result<Option<RegionInfo>, SchedulerError> {
         let codec = match mode {
-            Mode::Raw => &self.core.raw,
-            Mode::Txn => &self.core.txn,
+            KeyMode::Raw => &self.core.raw,
+            KeyMode::Txn => &self.core.txn,
         };
         let boundary = codec.boundary(&codec.wire(key));
         self.ask(|scheduler| scheduler.region_by_key(boundary.clone())).await
@@ -87,10 +87,10 @@ impl Scheduler {
 
     /// The user's key at a region's boundary; `None` when it is unbounded or no such key, as
     /// boundaries that data of another mode has left behind are not.
-    pub fn key_at(&self, boundary: &Bytes, mode: Mode) -> Option<Key> {
+    pub fn key_at(&self, boundary: &Bytes, mode: KeyMode) -> Option<Key> {
         let codec = match mode {
-            Mode::Raw => &self.core.raw,
-            Mode::Txn => &self.core.txn,
+            KeyMode::Raw => &self.core.raw,
+            KeyMode::Txn => &self.core.txn,
         };
         let wire = codec.boundary_to_wire(boundary).ok()?;
         codec.user(wire).ok().filter(|_| !boundary.is_empty())

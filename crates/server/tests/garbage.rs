@@ -1,8 +1,8 @@
 //! What nobody should send: no byte of it may panic the server, or cost others their connection.
 
-mod cluster;
-
 #![expect(clippy::needless_update, reason = "some requests have no field that is left out")]
+
+mod cluster;
 
 use std::panic;
 use std::sync::Arc;

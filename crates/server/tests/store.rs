@@ -191,7 +191,8 @@ async fn many_commands_share_one_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_comes_back_as_itself() {
     let mut cluster = Cluster::start("2");
-    let context = cluster.context().await;
+    let key = kiva_base::Key::from("r\0\0\0k").encode();
+    let context = cluster.context_of(key.as_bytes()).await;
     let mut store = cluster.store_client().await;
     for (key, value) in [("r\0\0\0k", "v"), ("r\0\0\0empty", "")] {
         let response = store.raw_put(put(&context, key, value)).await.unwrap().into_inner();

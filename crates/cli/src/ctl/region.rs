@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use kiva_base::{Key, KeyRange, Peer, PeerRole};
-use kiva_client::Mode;
+use kiva_client::KeyMode;
 use kiva_client::rpc::RegionInfo;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
@@ -73,8 +73,8 @@ pub(crate) async fn run(
         Verb::Find { key, mode } => {
             let key = Key(encoding.parse(&key).map_err(Failure::usage)?);
             let mode = match mode {
-                ModeArg::Raw => Mode::Raw,
-                ModeArg::Txn => Mode::Txn,
+                ModeArg::Raw => KeyMode::Raw,
+                ModeArg::Txn => KeyMode::Txn,
             };
             let scheduler = connection.connect(connection.options()).await?.scheduler();
             match scheduler.region_of(&key, mode).await? {

@@ -7,8 +7,8 @@ use kiva_base::Timestamp;
 use kiva_proto::tikvpb::batch_commands_request::request::Cmd;
 use kiva_proto::{kvrpcpb as kv, metapb};
 
-use crate::keyspace::ApiVersion;
 use crate::rpc::{Change, Command, Context, Direction, Mutation, Prewrite, Span};
+use kiva_base::api::ApiVersion;
 
 /// A command in protobuf's shape.
 #[derive(Debug)]

@@ -7,6 +7,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use bytes::Bytes;
+use kiva_base::Key;
 use kiva_proto::kvrpcpb::Context;
 use kiva_proto::metapb;
 use kiva_proto::pdpb::pd_client::PdClient;
@@ -78,15 +80,21 @@ impl Cluster {
         PdClient::new(connect(self.scheduler_address).await)
     }
 
-    /// The context of a request to the only region, as the scheduler tells it.
+    /// The context of a request to the region with the first keys, as the scheduler tells it.
     pub(crate) async fn context(&self) -> Context {
+        self.context_of(b"").await
+    }
+
+    /// The context of a request to the region with this key, in the form of boundaries.
+    pub(crate) async fn context_of(&self, key: &[u8]) -> Context {
         let mut scheduler = self.scheduler_client().await;
         let members = scheduler.get_members(GetMembersRequest::default()).await;
         let header = members.expect("the scheduler answers").into_inner().header;
         let cluster_id = header.expect("every answer has one").cluster_id;
         loop {
             let header = Some(RequestHeader { cluster_id, ..Default::default() });
-            let request = GetRegionRequest { header, ..Default::default() };
+            let region_key = key.to_vec().into();
+            let request = GetRegionRequest { header, region_key, ..Default::default() };
             let response = scheduler.get_region(request).await;
             let response = response.expect("the scheduler answers").into_inner();
             // Until the store's first report there is no leader.
