@@ -373,7 +373,7 @@ fn without_its_mark_a_journal_is_damaged_when_a_whole_batch_follows() {
 }
 
 #[test]
-fn a_failure_in_the_background_is_an_error_and_no_hang() {
+fn a_failure_in_the_background_is_an_error() {
     let directory = TempDir::new().expect("makes a directory");
     let options = Options { threads: 1, memtable_bytes: 16 * 1024, ..Options::default() };
     let engine = DiskEngine::open(directory.path(), options).expect("opens");
