@@ -1,5 +1,7 @@
 //! What a command may ask for at most, each with its reason.
 
+use crate::error::Refusal;
+
 /// Largest key of a user in bytes. Keys stand in every index block, in log entries and, three at a
 /// time, in the entry of a split.
 pub const KEY_SIZE_MAX: usize = 8 * 1024;
@@ -16,6 +18,12 @@ pub const DELETE_RANGE_KEYS_MAX: usize = 10_000;
 /// Bytes of proposals that wait for the writer before further ones are refused as too busy. At the
 /// speed of a slow disk this is a second of work; more would only be answered too late.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Refuses a value above the limit.
+pub(crate) fn check_value(value: &[u8]) -> Result<(), Refusal> {
+    let size = value.len();
+    if size > VALUE_SIZE_MAX { Err(Refusal::ValueTooLarge { size }) } else { Ok(()) }
+}
 
 const _: () = assert!(VALUE_SIZE_MAX + 2 * KEY_SIZE_MAX < ENTRY_SIZE_MAX);
 const _: () = assert!(ENTRY_SIZE_MAX < QUEUE_BYTES_MAX);

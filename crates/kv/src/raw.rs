@@ -30,7 +30,6 @@ use kiva_engine::Cf;
 
 use crate::command::View;
 use crate::error::{Error, Refusal};
-use crate::limits::VALUE_SIZE_MAX;
 
 /// A key and its value. The value is empty where only keys were asked for.
 pub type Pair = (Key, Bytes);
@@ -49,11 +48,6 @@ impl View<'_> {
 
 fn stored_keys<'a>(api: ApiVersion, keys: impl IntoIterator<Item = &'a Key>) -> Vec<EncodedKey> {
     keys.into_iter().map(|key| api.stored(KeyMode::Raw, key)).collect()
-}
-
-fn check_value(value: &Bytes) -> Result<(), Refusal> {
-    let size = value.len();
-    if size > VALUE_SIZE_MAX { Err(Refusal::ValueTooLarge { size }) } else { Ok(()) }
 }
 
 fn check_ttl(api: ApiVersion, ttl_s: u64) -> Result<(), Refusal> {

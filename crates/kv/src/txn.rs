@@ -8,13 +8,14 @@ use kiva_base::fault::KeyError;
 use kiva_base::{EncodedKey, Key, KeyRange, LockInfo, Timestamp};
 use kiva_txn::outcome::Answer;
 use kiva_txn::{
-    BatchGet, CheckStatus, Cleanup, Commit, FindLocks, FoundLocks, Get, Heartbeat, Outcome, Pair,
-    Prewrite, PrewriteReply, Resolve, Rollback, Scan, ScanLock, TxnStatus,
+    BatchGet, CheckStatus, Cleanup, Commit, FindLocks, FoundLocks, Get, Heartbeat, Op, Outcome,
+    Pair, Prewrite, PrewriteReply, Resolve, Rollback, Scan, ScanLock, TxnStatus,
 };
 
 use crate::command::{Command, Read, Target, Touched, View, Write};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::executor::Executor;
+use crate::limits::check_value;
 
 /// Keys of a batch above which it is not answered on the thread it came in on.
 const SHORT_BATCH_MAX: usize = 16;
@@ -57,9 +58,6 @@ command!(Get => Answer<Option<bytes::Bytes>>, |this, check| check(Touched::Key(&
 command!(BatchGet => Answer<Vec<Pair>>, |this, check| check(Touched::Keys(&this.keys)));
 command!(Scan => Answer<Vec<Pair>>, |this, check| check(Touched::Stored(&this.range)));
 command!(ScanLock => Vec<LockInfo>, |_this, check| check(Touched::Region));
-command!(Prewrite => Result<PrewriteReply, Vec<KeyError>>, |this, check| {
-    this.mutations.iter().try_for_each(|mutation| check(Touched::Key(&mutation.key)))
-});
 command!(Commit => Answer<Timestamp>, |this, check| check(Touched::Keys(&this.keys)));
 command!(Rollback => Answer<()>, |this, check| check(Touched::Keys(&this.keys)));
 command!(Resolve => Answer<()>, |this, check| {
@@ -76,6 +74,26 @@ write!(Resolve, kiva_txn::resolve);
 write!(CheckStatus, kiva_txn::check_status);
 write!(Heartbeat, kiva_txn::heartbeat);
 write!(Cleanup, kiva_txn::cleanup);
+
+impl Command for Prewrite {
+    type Reply = Result<PrewriteReply, Vec<KeyError>>;
+    const MODE: KeyMode = KeyMode::Txn;
+
+    fn touches(&self, check: Check<'_>) -> Result<(), Error> {
+        self.mutations.iter().try_for_each(|mutation| check(Touched::Key(&mutation.key)))
+    }
+
+    fn max_ts(&self) -> Option<Timestamp> {
+        self.max_ts()
+    }
+
+    fn check(&self, _api: ApiVersion) -> Result<(), Refusal> {
+        self.mutations.iter().try_for_each(|mutation| match &mutation.op {
+            Op::Put(value) | Op::Insert(value) => check_value(value),
+            Op::Delete | Op::Lock | Op::CheckNotExists => Ok(()),
+        })
+    }
+}
 
 impl Read for Get {
     fn read(&self, view: &View<'_>) -> Result<Self::Reply, Error> {

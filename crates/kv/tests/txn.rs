@@ -270,6 +270,16 @@ fn all_locks_of_a_region_are_resolved_in_pieces() {
 }
 
 #[test]
+fn a_value_above_the_limit_is_refused_before_anything_is_locked() {
+    let store = Store::new();
+    let value = "v".repeat(kiva_kv::limits::VALUE_SIZE_MAX + 1);
+    let command = prewrite(&[("a", "v"), ("b", &value)], 10);
+    let error = block_on(store.executor.write(&store.target, command)).expect_err("too long");
+    assert!(error.to_string().contains("limit of 6291456 bytes"), "{error}");
+    assert_eq!(scan(&store, Order::Forward, 10, 20), "");
+}
+
+#[test]
 fn a_read_raises_max_ts_before_it_looks() {
     let read = Get { key: "k".into(), version: Timestamp(7), rules: ReadRules::default() };
     assert_eq!(Command::max_ts(&read), Some(Timestamp(7)));

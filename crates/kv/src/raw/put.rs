@@ -7,9 +7,10 @@ use kiva_engine::{Cf, WriteBatch};
 use kiva_txn::Outcome;
 
 use super::value::RawValue;
-use super::{check_ttl, check_value, stored_keys};
+use super::{check_ttl, stored_keys};
 use crate::command::{Command, Touched, View, Write};
 use crate::error::{Error, Refusal};
+use crate::limits::check_value;
 
 /// Gives keys new values, all or none. Of two pairs with one key the later one decides.
 #[derive(Debug)]
