@@ -273,7 +273,7 @@ fn accepted(call: &'static str, header: &Option<ResponseHeader>) -> Result<(), P
 }
 
 /// Makes the store somebody: its id on the disk and at the scheduler, and the first region of the
-/// cluster on it if there is none. Safe to repeat after a crash at any point.
+/// cluster on it, in pieces, if there is none. Safe to repeat after a crash at any point.
 pub async fn settle(
     mut placement: Placement,
     me: StoreSelf,
@@ -311,6 +311,7 @@ pub async fn settle(
             continue;
         }
         if placement.knows(region.id).await? {
+            // One batch: either none of the pieces is there after a crash, or all are.
             let pieces = cut(&mut placement, &region, api).await?;
             save(&*engine, |batch| pieces.iter().for_each(|piece| save_region(piece, batch)))?;
         } else {
