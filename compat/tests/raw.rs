@@ -5,7 +5,7 @@ mod common;
 use std::ops::Bound;
 
 use common::{ApiVersion, Cluster, key, on_v1_and_v2, pairs, plain, value};
-use tikv_client::{BoundRange, ColumnFamily, Error, Key, RawClient, Value};
+use tikv_client::{BoundRange, ColumnFamily, Key, RawClient, Value};
 
 /// Enough keys for scans of many pages and requests of many batches.
 const KEYS: usize = 5_000;
@@ -328,7 +328,7 @@ async fn a_life_is_refused_where_values_cannot_expire() {
     let cluster = Cluster::start(ApiVersion::V1);
     let client = cluster.raw().await;
     let error = client.put_with_ttl(key(1), value(1), 10).await.unwrap_err();
-    assert!(matches!(error, Error::KvError { .. }), "{error:?}");
+    assert!(error.to_string().contains("TTL"), "{error:?}");
     assert_eq!(client.get(key(1)).await.unwrap(), None);
     assert!(client.get_key_ttl_secs(key(1)).await.is_err());
 }
