@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A client sends one operation, waits for its answer, and sends the next. Threads share nothing
-//! but a flag that says stop; each has connections of its own. What is drawn follows from the seed:
-//! client `c` of `n` writes only the keys `c`, `c + n`, `c + 2n`, … so that every key has one writer
-//! at a time, and what it must hold in the end is known exactly.
+//! but a flag that says stop; each has connections of its own. What is drawn follows from the seed.
+//! Client `c` of `n` writes only the keys `c`, `c + n`, `c + 2n`, …, so that every key has one
+//! writer, and what it must hold in the end is known exactly.
 //!
 //! One load generator drives all targets, so that what is compared differs in the server only:
 //! Kiva, etcd (`--target etcd`), and a server that only echoes (`--target echo`, `kiva echo`).

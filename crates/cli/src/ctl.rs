@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 use crate::connection::Connection;
 use crate::exit::{Failure, Status};
 use crate::output::Output;
+use crate::runtime;
 
 /// Flags of `kiva ctl`.
 #[derive(Debug, Args)]
@@ -54,8 +55,7 @@ enum Noun {
 
 /// Runs one question from connection to answer.
 pub(crate) fn run(args: CtlArgs) -> Result<Status, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime::block_on(async {
         let mut out = Output::new(args.json);
         let connection = &args.connection;
         let status = match args.noun {
@@ -71,5 +71,5 @@ pub(crate) fn run(args: CtlArgs) -> Result<Status, Failure> {
         // What was answered before a failure is shown all the same.
         out.flush()?;
         status
-    })
+    })?
 }

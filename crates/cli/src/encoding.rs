@@ -2,11 +2,12 @@
 //!
 //! | encoding | argument | answer |
 //! |---|---|---|
-//! | `text` | the bytes of the argument, as they are | printable text as it is, the rest as `\xNN` |
+//! | `text` | the bytes of the argument | printable text as it is, the rest as `\xNN` |
 //! | `hex` | hexadecimal digits, with or without `0x` | hexadecimal digits |
-//! | `escaped` | `\xNN`, `\n`, `\r`, `\t`, `\0`, `\\`, `\"`, `\'` stand for bytes | the same, ASCII only |
+//! | `escaped` | text with escapes | ASCII with escapes |
 //!
-//! What `escaped` shows it also reads back. So does `text`, while there is nothing to escape.
+//! Escapes are `\xNN`, `\n`, `\r`, `\t`, `\0`, `\\`, `\"`, `\'`; each stands for one byte. What
+//! `escaped` shows it also reads back. So does `text`, while there is nothing to escape.
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};

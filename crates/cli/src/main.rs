@@ -20,6 +20,7 @@ mod logs;
 mod output;
 mod playground;
 mod progress;
+mod runtime;
 mod scheduler;
 mod serve;
 mod signals;

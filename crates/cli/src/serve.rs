@@ -13,6 +13,7 @@ use kiva_server::store::StoreError;
 use tracing::info;
 
 use crate::exit::{Failure, Status};
+use crate::runtime::block_on;
 use crate::signals::Signals;
 
 /// Something that serves.
@@ -29,9 +30,8 @@ pub(crate) trait Running: Send + 'static {
 pub(crate) fn until_signal<R: Running>(
     start: impl FnOnce(Shutdown) -> Result<R, Failure> + Send + 'static,
 ) -> Result<Status, Failure> {
-    let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (trigger, shutdown) = runtime::shutdown();
-    here.block_on(async {
+    block_on(async {
         let mut signals = Signals::listen()?;
         let mut starting = std::pin::pin!(runtime::blocking(move || start(shutdown)));
         let started = tokio::select! {
@@ -50,7 +50,7 @@ pub(crate) fn until_signal<R: Running>(
         info!("stopping: requests under way are finished first");
         trigger.request();
         runtime::blocking(move || started.join()).await
-    })?;
+    })??;
     Ok(Status::Done)
 }
 

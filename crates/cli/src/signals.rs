@@ -26,4 +26,14 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
+
+    /// Whether one of them came by now.
+    pub(crate) async fn came(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.received() => true,
+            // Lets the runtime look once at what has happened.
+            () = tokio::task::yield_now() => false,
+        }
+    }
 }

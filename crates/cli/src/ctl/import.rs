@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::exit::{Failure, Status};
 use crate::output::{Output, note, thousands};
 use crate::progress;
+use crate::signals::Signals;
 
 /// Rows of one batch. Large enough that the way to the store does not count, small enough for a
 /// transaction that others may meet.
@@ -97,7 +98,12 @@ pub(crate) async fn run(
     let bar = progress::over_bytes(size);
     let mut rows = Rows::new(input, layout);
     let mut written = 0;
-    let outcome = copy(&mut rows, &sink, &mut written, &bar).await;
+    // A signal is looked for between batches. Who types the rows has other ways to stop.
+    let mut signals = match args.file.as_str() {
+        "-" => None,
+        _ => Some(Signals::listen()?),
+    };
+    let outcome = copy(&mut rows, &sink, &mut written, &bar, signals.as_mut()).await;
     bar.finish_and_clear();
     if let Err(failure) = outcome {
         return Err(explain(failure, written, args.check));
@@ -193,6 +199,7 @@ async fn copy<R: BufRead>(
     sink: &Sink,
     written: &mut u64,
     bar: &ProgressBar,
+    mut signals: Option<&mut Signals>,
 ) -> Result<(), Failure> {
     let mut batch = Batch::default();
     loop {
@@ -209,6 +216,12 @@ async fn copy<R: BufRead>(
             write(std::mem::take(&mut batch), sink, written).await?;
             bar.set_position(rows.bytes());
             bar.set_message(format!("{} rows", thousands(*written)));
+            if let Some(signals) = &mut signals
+                && signals.came().await
+            {
+                return Err(Failure::refused("stopped by a signal before the end of the file")
+                    .advise("import it again to write the rest"));
+            }
         }
         if let Some(ended) = ended {
             return ended;

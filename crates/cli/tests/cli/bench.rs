@@ -1,3 +1,5 @@
+//! Figures that programs can read, and verification that finds what is planted.
+
 use serde_json::Value;
 
 use crate::process::{Ended, Server, kiva};

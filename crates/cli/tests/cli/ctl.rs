@@ -1,3 +1,5 @@
+//! Questions, answers and exit statuses.
+
 use crate::process::{Server, kiva};
 
 #[test]

@@ -1,3 +1,5 @@
+//! Import and export: the same bytes back, and bad lines by name.
+
 use std::fs;
 use std::io::Write;
 

@@ -1,3 +1,5 @@
+//! Every command explains itself, and wrong usage ends with 2.
+
 use crate::process::kiva;
 
 /// Subcommands that a help text lists.

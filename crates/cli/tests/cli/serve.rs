@@ -1,3 +1,5 @@
+//! Ready lines, ports, signals and settings.
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
