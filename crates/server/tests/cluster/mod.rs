@@ -7,8 +7,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use bytes::Bytes;
-use kiva_base::Key;
 use kiva_proto::kvrpcpb::Context;
 use kiva_proto::metapb;
 use kiva_proto::pdpb::pd_client::PdClient;
