@@ -36,7 +36,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
 
 /// Where cargo puts what it builds: the environment, configuration files and the default decide,
 /// so cargo is asked.
-fn target_dir(root: &Path) -> Result<PathBuf> {
+pub(crate) fn target_dir(root: &Path) -> Result<PathBuf> {
     let output = Command::new(ci::cargo_path())
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
         .current_dir(root)

@@ -6,6 +6,7 @@
 //! | [`tidy`] | holds manifests, sources and documents to the rules of the house |
 //! | [`licenses`] | reads the license of every dependency |
 //! | [`compat`] | runs the official clients against the binary built here |
+//! | [`figures`] | times Kiva beside a bare echo and etcd, and prints the table |
 //!
 //! Each chore prints what it does and for how long, and ends with exit status 1 when something is
 //! wrong. It needs git and cargo, nothing else.
@@ -13,6 +14,7 @@
 
 mod ci;
 mod compat;
+mod figures;
 mod licenses;
 mod tidy;
 
@@ -33,6 +35,9 @@ cargo xtask licenses
     the license of every dependency against the list of those we accept
 cargo xtask compat
     builds the binary and runs compat/run with KIVA_BIN pointing at it
+cargo xtask figures [--etcd BINARY] [--data-dir DIR] [--seconds N] [--rounds N]
+    times one store beside a bare gRPC echo, and beside etcd if a binary of it
+    is named; 5 rounds of 5 seconds a row unless told otherwise
 ";
 
 fn main() -> ExitCode {
@@ -65,6 +70,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             no_flags(flags)?;
             compat::run(&root)
         }
+        "figures" => figures::run(&root, &figures::Plan::parse(flags)?),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             Ok(true)
