@@ -8,7 +8,9 @@ and whatever the server does, so this script leaves without tearing anything dow
 
 import asyncio
 import os
+import subprocess
 import sys
+import time
 import traceback
 import warnings
 
@@ -250,6 +252,54 @@ def check_txn_counter():
 
     total = asyncio.get_event_loop().run_until_complete(count())
     assert int(total) == clients * increments, total
+
+
+# A writer of whole rounds over the same keys, until somebody ends it.
+WRITER = """
+import os, sys
+from tikv_client import TransactionClient
+prefix = sys.argv[1].encode()
+client = TransactionClient.connect(os.environ["PD_ADDRS"].split(","))
+for round in range(1_000_000):
+    txn = client.begin(pessimistic=False)
+    for number in range(1000):
+        txn.put(prefix + b"%06d" % number, b"%d-" % round + b"x" * 100)
+    print(round, flush=True)
+    txn.commit()
+"""
+
+
+# 4B-crash-primary
+def check_txn_writers_are_killed():
+    """Expired locks of the dead are settled as this client settles them, with KvCleanup."""
+    client, _ = txn_client(b"")
+    for victim in range(5):
+        prefix = b"victim-%d-" % victim
+        writer = subprocess.Popen(
+            [sys.executable, "-B", "-W", "ignore", "-c", WRITER, prefix.decode()],
+            stdout=subprocess.PIPE,
+        )
+        # Within the commit of the second round, each a little later.
+        assert [int(writer.stdout.readline()) for _ in range(2)] == [0, 1]
+        time.sleep(victim * 0.008)
+        writer.kill()
+        writer.wait()
+
+        found = list(with_patience(lambda: now(client).scan(prefix, prefix + b"\xff", 1000)))
+        assert len(found) == 1000, len(found)
+        rounds = {v.split(b"-")[0] for _, v in found}
+        assert len(rounds) == 1, rounds
+
+
+def with_patience(read):
+    """The client itself waits for a lock for half as long as a lock of the dead lives."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return read()
+        except Exception as error:
+            if "lock" not in str(error).lower() or time.monotonic() > deadline:
+                raise
 
 
 def main():
