@@ -69,7 +69,7 @@ pub enum RegionError {
     },
     /// One proposal may not be this large.
     #[error(
-        "an entry of {size} bytes for region {region} is above the limit of {limit}: send less at once"
+        "an entry of {size} bytes for region {region} is above the limit of {limit}: send less"
     )]
     EntryTooLarge {
         /// The region it was for.

@@ -78,7 +78,7 @@ pub enum Refusal {
     },
     /// The cluster does not take such requests.
     #[error(
-        "a cluster of API version {cluster} takes no {mode} request marked as API version {requested}"
+        "a cluster of API version {cluster} takes no {mode} request marked as version {requested}"
     )]
     ApiVersion {
         /// The mode of the cluster.
