@@ -18,8 +18,14 @@ use crate::exit::{Failure, Status};
 use crate::output::{Output, note, thousands};
 use crate::progress;
 
-/// Pairs read at a time.
-const PAGE: usize = 1_000;
+/// Pairs read at a time, at most.
+const PAGE_PAIRS_MAX: usize = 1_000;
+/// Pairs of the first page: few enough for values of the largest size.
+const PAGE_PAIRS_FIRST: usize = 16;
+/// Bytes of a page above which the next one asks for fewer pairs, and below half of which for more.
+const PAGE_SIZE: usize = 4 * 1024 * 1024;
+/// Half of that.
+const PAGE_HALF: usize = PAGE_SIZE / 2;
 
 /// Flags of `kiva ctl export`.
 #[derive(Debug, Args)]
@@ -111,10 +117,10 @@ enum Source {
 }
 
 impl Source {
-    async fn page(&self, range: KeyRange) -> Result<Vec<KvPair>, Failure> {
+    async fn page(&self, range: KeyRange, limit: usize) -> Result<Vec<KvPair>, Failure> {
         match self {
-            Self::Raw(raw) => Ok(raw.scan(range, PAGE).await?),
-            Self::Txn(snapshot) => Ok(snapshot.scan(range, PAGE).await?),
+            Self::Raw(raw) => Ok(raw.scan(range, limit).await?),
+            Self::Txn(snapshot) => Ok(snapshot.scan(range, limit).await?),
         }
     }
 }
@@ -179,9 +185,9 @@ async fn copy(
 ) -> Result<u64, Failure> {
     let mut out = BufWriter::new(out);
     rows::write_head(&mut out, layout)?;
-    let (mut rows, mut rest) = (0, all);
+    let (mut rows, mut rest, mut limit) = (0, all, PAGE_PAIRS_FIRST);
     loop {
-        let page = source.page(rest.clone()).await?;
+        let page = source.page(rest.clone(), limit).await?;
         for pair in &page {
             let written = rows::write_row(&mut out, layout, pair.key.as_bytes(), &pair.value);
             written.map_err(|why| Failure::refused(why).advise("use --format csv or jsonl"))??;
@@ -189,12 +195,41 @@ async fn copy(
         rows += page.len() as u64;
         bar.set_message(format!("{} rows", thousands(rows)));
         let last = match page.last() {
-            Some(last) if page.len() == PAGE => last,
+            Some(last) if page.len() == limit => last,
             _ => break,
         };
         let next = [last.key.as_bytes(), b"\0"].concat();
         rest = range(next.into(), rest.end().clone())?;
+        limit = next_limit(limit, &page);
     }
     out.flush()?;
     Ok(rows)
+}
+
+/// How many pairs to ask for after `page`, which had `limit` of them.
+fn next_limit(limit: usize, page: &[KvPair]) -> usize {
+    let sizes = page.iter().map(|pair| pair.key.as_bytes().len() + pair.value.len());
+    match sizes.sum::<usize>() {
+        ..PAGE_HALF => (limit * 2).min(PAGE_PAIRS_MAX),
+        PAGE_HALF..=PAGE_SIZE => limit,
+        _ => (limit / 2).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_large_values_have_few_pairs() {
+        let page = |count, size| {
+            let pair = KvPair { key: "k".into(), value: vec![0; size].into() };
+            vec![pair; count]
+        };
+        assert_eq!(next_limit(16, &page(16, 10)), 32);
+        assert_eq!(next_limit(600, &page(600, 10)), PAGE_PAIRS_MAX);
+        assert_eq!(next_limit(16, &page(16, 200 * 1024)), 16);
+        assert_eq!(next_limit(16, &page(16, 6 * 1024 * 1024)), 8);
+        assert_eq!(next_limit(1, &page(1, 6 * 1024 * 1024)), 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! Figures that programs can read, and verification that finds what is planted.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Ended, Server, kiva};
@@ -90,4 +91,18 @@ fn a_target_that_is_not_there_ends_with_three() {
     assert_eq!(ended.code, Some(3), "{ended:?}");
     let ended = kiva(&[&target[..], &["--schedulers", "127.0.0.1:1"]].concat());
     assert_eq!(ended.code, Some(3), "{ended:?}");
+}
+
+#[test]
+fn a_signal_ends_the_measurement_and_the_verification_is_done_all_the_same() {
+    let server = Server::playground(&["--stores", "1"]);
+    let args = ["bench", "--schedulers", &server.address, "--json", "--seconds", "100000"];
+    let bench = Server::start_until(&[&args[..], &["--warmup", "0"]].concat(), "{");
+    let (status, stdout, stderr) = bench.signal(Signal::INT);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let objects = objects(&stdout);
+    let summary = objects.last().expect("a summary");
+    assert_eq!(summary["summary"]["is_interrupted"], true, "{summary}");
+    assert!(summary["verification"]["checked"].as_u64() > Some(0), "{summary}");
+    assert_eq!(summary["verification"]["mismatches"], 0, "{summary}");
 }

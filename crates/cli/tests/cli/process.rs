@@ -24,6 +24,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `kiva` with these arguments and waits for its ready line.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_until(args, "ready ")
+    }
+
+    /// Starts `kiva` and waits for a first line that begins with `mark`.
+    pub(crate) fn start_until(args: &[&str], mark: &str) -> Self {
         let mut child = command(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -52,7 +57,7 @@ impl Server {
                 panic!("kiva {args:?} did not start: {silence:?}");
             }
         };
-        let Some(address) = line.strip_prefix("ready ") else {
+        let Some(address) = line.strip_prefix(mark) else {
             let _ = child.kill();
             let status = child.wait();
             let errors = errors.join();
