@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Ended, Server, kiva};
+use crate::process::{Ended, Server, Stopped, kiva};
 
 const SHORT: [&str; 12] = [
     "--seconds",
@@ -98,7 +98,7 @@ fn a_signal_ends_the_measurement_and_the_verification_is_done_all_the_same() {
     let server = Server::playground(&["--stores", "1"]);
     let args = ["bench", "--schedulers", &server.address, "--json", "--seconds", "100000"];
     let bench = Server::start_until(&[&args[..], &["--warmup", "0"]].concat(), "{");
-    let (status, stdout, stderr) = bench.signal(Signal::INT);
+    let Stopped { status, stdout, stderr, .. } = bench.signal(Signal::INT);
     assert_eq!(status.code(), Some(0), "{stderr}");
     let objects = objects(&stdout);
     let summary = objects.last().expect("a summary");

@@ -1,13 +1,16 @@
 //! Processes that do not outlive their test.
 #![expect(clippy::disallowed_methods, reason = "a thread waits for what a process says")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// How long a server may take to start before the test fails instead of waiting for ever.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -19,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) address: String,
     stdout: BufReader<ChildStdout>,
     errors: Option<thread::JoinHandle<String>>,
+    /// Where it puts what is temporary: a process that is killed cannot remove it itself.
+    temporary: TempDir,
 }
 
 impl Server {
@@ -29,7 +34,9 @@ impl Server {
 
     /// Starts `kiva` and waits for a first line that begins with `mark`.
     pub(crate) fn start_until(args: &[&str], mark: &str) -> Self {
+        let temporary = tempfile::tempdir().expect("the system has room for a directory");
         let mut child = command(args)
+            .env("TMPDIR", temporary.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -64,7 +71,7 @@ impl Server {
             panic!("kiva {args:?} said {line:?}, {status:?}: {errors:?}");
         };
         let address = address.trim_end().to_owned();
-        Self { child, address, stdout, errors: Some(errors) }
+        Self { child, address, stdout, errors: Some(errors), temporary }
     }
 
     /// A playground on free ports.
@@ -78,15 +85,22 @@ impl Server {
         kiva(&[&["ctl", "--schedulers", &self.address], args].concat())
     }
 
-    /// Asks it to stop; how it ended, and what it said on stdout and stderr after it was ready.
-    pub(crate) fn signal(mut self, signal: Signal) -> (ExitStatus, String, String) {
+    /// Asks it to stop, and waits for the end.
+    pub(crate) fn signal(mut self, signal: Signal) -> Stopped {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs until it is asked to stop");
         let status = self.child.wait().expect("it is our child");
         let mut stdout = String::new();
         self.stdout.read_to_string(&mut stdout).expect("the pipe is ours");
         let errors = self.errors.take().expect("taken once only");
-        (status, stdout, errors.join().expect("it reads to the end"))
+        let stderr = errors.join().expect("it reads to the end");
+        Stopped { status, stdout, stderr, left: self.temporary() }
+    }
+
+    /// Names of what it has in its temporary directory.
+    pub(crate) fn temporary(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.temporary.path()).expect("it is ours");
+        entries.map(|entry| entry.expect("it is ours").path()).collect()
     }
 
     /// `kill -9`.
@@ -94,6 +108,16 @@ impl Server {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
+}
+
+/// How a server ended after a signal.
+pub(crate) struct Stopped {
+    pub(crate) status: ExitStatus,
+    /// What it said after its first line.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// What it left in its temporary directory.
+    pub(crate) left: Vec<PathBuf>,
 }
 
 impl Drop for Server {

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 
-use crate::process::{Server, kiva};
+use crate::process::{Server, Stopped, kiva};
 
 /// A directory for one test.
 fn directory() -> tempfile::TempDir {
@@ -14,13 +14,16 @@ fn directory() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_playground_serves_until_a_signal_and_ends_with_zero() {
+fn a_playground_serves_until_a_signal_ends_with_zero_and_leaves_nothing() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::playground(&[]);
         let stores = server.ctl(&["store", "list", "--json"]).done();
         assert_eq!(stores.lines().count(), 3, "{stores}");
         server.ctl(&["raw", "put", "k", "v"]).done();
-        let (status, stdout, stderr) = server.signal(signal);
+        let directory = server.temporary().pop().expect("it keeps its data somewhere");
+        assert!(directory.join("store-2").is_dir());
+        let Stopped { status, stdout, stderr, left } = server.signal(signal);
+        assert!(left.is_empty(), "what is temporary is removed at the end: {left:?}");
         assert_eq!(status.code(), Some(0), "{stderr}");
         assert_eq!(stdout, "", "the ready line is all it prints");
         assert!(!stderr.contains("ERROR") && !stderr.contains('\x1b'), "{stderr}");
@@ -116,7 +119,7 @@ fn scheduler_and_store_are_processes_of_their_own() {
     assert_eq!(scheduler.ctl(&["--api-version", "2", "raw", "ttl", "k"]).done(), "for ever\n");
 
     for server in [store, scheduler] {
-        let (status, _, stderr) = server.signal(Signal::TERM);
+        let Stopped { status, stderr, .. } = server.signal(Signal::TERM);
         assert_eq!(status.code(), Some(0), "{stderr}");
     }
 }
