@@ -175,17 +175,18 @@ async fn a_lock_that_is_alive_is_shown_to_those_who_will_not_wait(cluster: &Clus
     let other = cluster.txn().await;
     let now = other.current_timestamp().await.unwrap();
     let mut hasty = other.snapshot(now, TransactionOptions::new_optimistic().no_resolve_locks());
-    let error = hasty.get(key(3)).await.unwrap_err();
+    let got = hasty.get(key(3)).await;
+    let scanned = hasty.scan(.., 10).await;
     // Whoever was held up for longer than a lock lives has seen nothing.
     if began.elapsed() < Duration::from_secs(2) {
-        let Error::ResolveLockError(found) = &error else { panic!("{error:?}") };
+        assert!(scanned.is_err());
+        let Err(Error::ResolveLockError(found)) = got else { panic!("{got:?}") };
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].lock_version, victim.start_timestamp().version());
         assert!(found[0].key.ends_with(b"key-000003"), "{found:?}");
         assert!(found[0].primary_lock.ends_with(b"key-000000"), "{found:?}");
         assert!(found[0].lock_ttl >= 3_000, "{found:?}");
     }
-    assert!(hasty.scan(.., 10).await.is_err());
     scenario.teardown();
 }
 
@@ -251,7 +252,7 @@ async fn a_commit_that_comes_too_late_is_refused(cluster: &Cluster) {
 /// Covers 4C-status-vs-commit: whoever is first decides, and both sides hear the same.
 async fn a_status_check_and_a_commit_agree_on_the_outcome(cluster: &Cluster) {
     const WORKERS: usize = 4;
-    const ROUNDS: usize = 150;
+    const ROUNDS: usize = 250;
     let scenario = FailScenario::setup();
     let cleaner = cluster.txn().await;
     let (committed, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -282,10 +283,14 @@ async fn a_status_check_and_a_commit_agree_on_the_outcome(cluster: &Cluster) {
             }
         }));
     }
-    while workers.iter().any(|worker| !worker.is_finished()) {
-        let now = cleaner.current_timestamp().await.unwrap();
-        cleaner.cleanup_locks(.., &now, ResolveLocksOptions::default()).await.unwrap();
-    }
+    let clean = async || {
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            let now = cleaner.current_timestamp().await.unwrap();
+            cleaner.cleanup_locks(.., &now, ResolveLocksOptions::default()).await.unwrap();
+        }
+    };
+    // Several of them, or they lose nearly every race.
+    tokio::join!(clean(), clean(), clean(), clean());
     for worker in workers {
         worker.await.unwrap();
     }
