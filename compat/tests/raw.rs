@@ -18,11 +18,12 @@ on_v1_and_v2!(
     batches_write_and_delete_all_their_keys,
     several_ranges_are_scanned_in_one_call,
     a_range_delete_spares_its_end,
+    a_range_delete_may_be_of_any_size,
     a_swap_happens_only_over_the_expected_value,
     concurrent_swaps_lose_no_increment,
     a_scan_never_sees_half_of_a_put,
     a_mebibyte_is_a_value_like_any_other,
-    a_key_over_the_limit_is_refused_and_the_limit_named,
+    what_is_over_a_limit_is_refused_and_the_limit_named,
     no_coprocessor_is_there_and_that_is_said,
 );
 
@@ -152,6 +153,15 @@ async fn a_range_delete_spares_its_end(cluster: &Cluster) {
     assert!(client.scan(.., 1_000).await.unwrap().is_empty());
 }
 
+/// More keys than a store deletes in one step.
+async fn a_range_delete_may_be_of_any_size(cluster: &Cluster) {
+    let client = cluster.raw().await;
+    load(&client, 0..25_000).await;
+    client.delete_range(key(1)..key(24_999)).await.unwrap();
+    let left = plain(client.scan(.., 10_000).await.unwrap());
+    assert_eq!(left, [pairs(0..1), pairs(24_999..25_000)].concat());
+}
+
 async fn a_swap_happens_only_over_the_expected_value(cluster: &Cluster) {
     let client = cluster.raw().await.with_atomic_for_cas();
     let swap = |from: Option<&str>, to: &str| {
@@ -244,13 +254,21 @@ async fn a_mebibyte_is_a_value_like_any_other(cluster: &Cluster) {
     assert!(found.iter().map(|(_, value)| value).eq(&large));
 }
 
-async fn a_key_over_the_limit_is_refused_and_the_limit_named(cluster: &Cluster) {
+async fn what_is_over_a_limit_is_refused_and_the_limit_named(cluster: &Cluster) {
     let client = cluster.raw().await;
     let error = client.put(vec![b'k'; 9 << 10], value(1)).await.unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("8192") || text.contains("8 KiB"), "{text}");
-    // The refusal cost nobody the connection.
+    assert!(error.to_string().contains("8192"), "{error}");
+    let error = client.put(key(1), vec![0; 7 << 20]).await.unwrap_err();
+    assert!(error.to_string().contains("6291456"), "{error}");
+    // The refusals cost nobody the connection.
     client.put(key(1), value(1)).await.unwrap();
+
+    // What is just within is served, to a client that accepts answers of that size.
+    let config = cluster.config().with_grpc_max_decoding_message_size(16 << 20);
+    let client = RawClient::new_with_config(cluster.schedulers(), config).await.unwrap();
+    let large = vec![7; 6 << 20];
+    client.put(key(2), large.clone()).await.unwrap();
+    assert!(client.get(key(2)).await.unwrap() == Some(large), "six mebibytes differ");
 }
 
 async fn no_coprocessor_is_there_and_that_is_said(cluster: &Cluster) {
@@ -280,6 +298,22 @@ async fn column_families_do_not_mix() {
     }
     client.with_cf(ColumnFamily::Lock).delete(key(0)).await.unwrap();
     assert_eq!(client.get(key(0)).await.unwrap(), Some(value(0)));
+}
+
+/// Covers 1-empty-key: it is a key, and the first one.
+#[tokio::test]
+async fn the_empty_key_is_the_first_key() {
+    let cluster = Cluster::start(ApiVersion::V1);
+    let client = cluster.raw().await;
+    load(&client, 0..2).await;
+    let empty = Key::EMPTY;
+    assert_eq!(client.get(empty.clone()).await.unwrap(), None);
+    client.put(empty.clone(), value(9)).await.unwrap();
+    assert_eq!(client.get(empty.clone()).await.unwrap(), Some(value(9)));
+    let all = [vec![(empty.clone(), value(9))], pairs(0..2)].concat();
+    assert_eq!(plain(client.scan(.., 10).await.unwrap()), all);
+    client.delete(empty).await.unwrap();
+    assert_eq!(plain(client.scan(.., 10).await.unwrap()), pairs(0..2));
 }
 
 /// What holds for the life of a value wherever values may expire.

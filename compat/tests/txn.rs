@@ -378,6 +378,24 @@ async fn raw_and_transactional_keys_of_a_keyspace_are_apart() {
     assert_eq!(latest(&txn, key(2)).await, None);
 }
 
+/// A client without keyspaces finds the keys of TiDB, and no others, on a cluster that has them.
+#[tokio::test]
+async fn keys_of_tidb_need_no_keyspace() {
+    let cluster = Cluster::start(ApiVersion::V2);
+    let client = TransactionClient::new(cluster.schedulers()).await.unwrap();
+    let tables = |n: usize| -> Key { [b"t".to_vec(), key(n).into()].concat().into() };
+    commit(&client, (0..100).map(|n| (tables(n), value(n)))).await;
+    commit(&client, [("meta".to_owned().into(), value(1))]).await;
+    let now = client.current_timestamp().await.unwrap();
+    let found = client.snapshot(now, patient()).scan(tables(0)..tables(50), 1_000).await.unwrap();
+    assert_eq!(plain(found), (0..50).map(|n| (tables(n), value(n))).collect::<Vec<_>>());
+
+    let mut txn = client.begin_with_options(patient()).await.unwrap();
+    txn.put(key(1), value(1)).await.unwrap();
+    let error = txn.commit().await.unwrap_err();
+    assert!(key_errors(&error).iter().any(|error| error.abort.contains(' ')), "{error:?}");
+}
+
 #[tokio::test]
 async fn an_unknown_keyspace_is_named() {
     let cluster = Cluster::start(ApiVersion::V2);
