@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, select_all};
 use kiva_server::config::{Config, SchedulerConfig, StoreConfig};
 use kiva_server::runtime::{self, ShutdownTrigger};
 use kiva_server::scheduler::{self, RunningScheduler};
@@ -249,6 +251,13 @@ fn store_config(
 impl Running for Playground {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.scheduler.address()]
+    }
+
+    /// One store, or the scheduler: a cluster for trying things out should not limp.
+    fn failed(&self) -> BoxFuture<'static, ()> {
+        let stores = self.stores.iter().map(|store| store.failed().boxed());
+        let all = stores.chain([self.scheduler.failed().boxed()]);
+        select_all(all).map(|_| ()).boxed()
     }
 
     fn join(self) -> Result<(), Failure> {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use kiva_server::config::SchedulerConfig;
 use kiva_server::scheduler::{self, RunningScheduler};
 
@@ -84,6 +86,10 @@ pub(crate) fn run(args: SchedulerArgs) -> Result<Status, Failure> {
 impl Running for RunningScheduler {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.address()]
+    }
+
+    fn failed(&self) -> BoxFuture<'static, ()> {
+        Self::failed(self).boxed()
     }
 
     fn join(self) -> Result<(), Failure> {

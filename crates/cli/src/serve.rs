@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use futures_util::future::BoxFuture;
 use kiva_server::config::{Config, ConfigError};
 use kiva_server::placement::PlacementError;
 use kiva_server::runtime::{self, Shutdown};
@@ -20,11 +21,14 @@ use crate::signals::Signals;
 pub(crate) trait Running: Send + 'static {
     /// What the `ready` line names.
     fn addresses(&self) -> Vec<SocketAddr>;
+    /// Ready when it cannot go on: a disk has failed.
+    fn failed(&self) -> BoxFuture<'static, ()>;
     /// Waits until it has stopped, which it was asked to.
     fn join(self) -> Result<(), Failure>;
 }
 
-/// Starts, says so, and finishes when a signal comes. `start` gets what tells its servers to stop.
+/// Starts, says so, and finishes when a signal comes or a disk has failed. `start` gets what tells
+/// its servers to stop.
 ///
 /// A signal during the start ends it, too, as soon as the start can be cut short.
 pub(crate) fn until_signal<R: Running>(
@@ -46,10 +50,18 @@ pub(crate) fn until_signal<R: Running>(
             }
         };
         announce(&started.addresses())?;
-        signals.received().await;
+        let mut failed = started.failed();
+        let outcome = tokio::select! {
+            () = signals.received() => Ok(()),
+            // Half a server is worse than none: what is on the disk is safe, and whoever watches
+            // this process starts it again.
+            () = &mut failed => Err(Failure::refused("the disk has failed; see the log")
+                .advise("what was acknowledged is on the disk: mend it and start again")),
+        };
         info!("stopping: requests under way are finished first");
         trigger.request();
-        runtime::blocking(move || started.join()).await
+        let joined = runtime::blocking(move || started.join()).await;
+        outcome.and(joined)
     })??;
     Ok(Status::Done)
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use kiva_server::config::StoreConfig;
 use kiva_server::store::{self, RunningStore};
 
@@ -79,6 +81,10 @@ pub(crate) fn run(args: StoreArgs) -> Result<Status, Failure> {
 impl Running for RunningStore {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.address()]
+    }
+
+    fn failed(&self) -> BoxFuture<'static, ()> {
+        Self::failed(self).boxed()
     }
 
     fn join(self) -> Result<(), Failure> {

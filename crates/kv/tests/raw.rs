@@ -139,6 +139,9 @@ fn a_write_that_could_not_be_made_durable_is_not_shown() {
     assert_eq!(store.get("k").as_deref(), Some("old"));
     let error = store.put_in(Cf::Default, "k", "newer", 0).expect_err("poisoned");
     assert!(matches!(error, Error::Region(RegionError::Other(_))), "it did not happen: {error}");
+    // Whoever runs the store is told: nobody asked the writer to end.
+    drop(store.writer);
+    assert!(store.writer_is_alive.upgrade().is_none());
 }
 
 /// Covers 1-concurrent: each scan is one moment. Every batch writes one number under all keys.

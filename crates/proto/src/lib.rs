@@ -57,109 +57,73 @@
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 
 /// Pushed-down reads.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod coprocessor {
     tonic::include_proto!("coprocessor");
 }
 
 /// Who waits for whom.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod deadlock {
     tonic::include_proto!("deadlock");
 }
 
 /// A server that does nothing but answer.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod echopb {
     tonic::include_proto!("echopb");
 }
 
 /// Why a request to a region was refused.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod errorpb {
     tonic::include_proto!("errorpb");
 }
 
 /// The key-value service of etcd, as far as it is timed beside ours.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
 /// Keyspaces by name.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod keyspacepb {
     tonic::include_proto!("keyspacepb");
 }
 
 /// What only our own processes say to each other. Not part of the public protocol.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod kivapb {
     tonic::include_proto!("kivapb");
 }
 
 /// What each command to a store asks and answers, and the errors of single keys.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod kvrpcpb {
     tonic::include_proto!("kvrpcpb");
 }
 
 /// Stores, regions, peers.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod metapb {
     tonic::include_proto!("metapb");
 }
 
 /// Pairs as etcd answers them.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }
 
 /// The scheduler's service.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod pdpb {
     tonic::include_proto!("pdpb");
 }
 
 /// The store's service, and many commands in one message.
-#[allow(
-    missing_docs,
-    reason = "generated; messages are documented, most fields by their names"
-)]
+#[allow(missing_docs, reason = "generated; messages are documented, most fields by their names")]
 pub mod tikvpb {
     tonic::include_proto!("tikvpb");
 }

@@ -21,15 +21,8 @@ fn region() -> metapb::Region {
         id: 2,
         start_key: Bytes::from_static(b"a"),
         end_key: Bytes::from_static(b"m"),
-        region_epoch: Some(metapb::RegionEpoch {
-            conf_ver: 1,
-            version: 5,
-        }),
-        peers: vec![metapb::Peer {
-            id: 3,
-            store_id: 1,
-            ..Default::default()
-        }],
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 5 }),
+        peers: vec![metapb::Peer { id: 3, store_id: 1, ..Default::default() }],
         ..Default::default()
     }
 }
@@ -41,23 +34,13 @@ const REGION: &[u8] = b"\x08\x02\x12\x01a\x1a\x01m\x22\x04\x08\x01\x10\x05\x2a\x
 fn context_as_the_rust_client_fills_it() {
     let context = kvrpcpb::Context {
         region_id: 2,
-        region_epoch: Some(metapb::RegionEpoch {
-            conf_ver: 1,
-            version: 5,
-        }),
-        peer: Some(metapb::Peer {
-            id: 3,
-            store_id: 1,
-            ..Default::default()
-        }),
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 5 }),
+        peer: Some(metapb::Peer { id: 3, store_id: 1, ..Default::default() }),
         api_version: kvrpcpb::ApiVersion::V2.into(),
         ..Default::default()
     };
     // 21 << 3 = 168, a varint of two bytes: A8 01.
-    same(
-        context,
-        b"\x08\x02\x12\x04\x08\x01\x10\x05\x1a\x04\x08\x03\x10\x01\xa8\x01\x02",
-    );
+    same(context, b"\x08\x02\x12\x04\x08\x01\x10\x05\x1a\x04\x08\x03\x10\x01\xa8\x01\x02");
 }
 
 #[test]
@@ -88,30 +71,18 @@ fn lists_of_numbers_are_accepted_in_both_forms() {
 fn not_leader_with_and_without_a_hint() {
     let not_leader = |leader| errorpb::Error {
         message: "no".to_owned(),
-        not_leader: Some(errorpb::NotLeader {
-            region_id: 2,
-            leader,
-        }),
+        not_leader: Some(errorpb::NotLeader { region_id: 2, leader }),
         ..Default::default()
     };
     same(not_leader(None), b"\x0a\x02no\x12\x02\x08\x02");
-    let peer = metapb::Peer {
-        id: 3,
-        store_id: 1,
-        ..Default::default()
-    };
-    same(
-        not_leader(Some(peer)),
-        b"\x0a\x02no\x12\x08\x08\x02\x12\x04\x08\x03\x10\x01",
-    );
+    let peer = metapb::Peer { id: 3, store_id: 1, ..Default::default() };
+    same(not_leader(Some(peer)), b"\x0a\x02no\x12\x08\x08\x02\x12\x04\x08\x03\x10\x01");
 }
 
 #[test]
 fn epoch_not_match_carries_whole_regions() {
     let error = errorpb::Error {
-        epoch_not_match: Some(errorpb::EpochNotMatch {
-            current_regions: vec![region()],
-        }),
+        epoch_not_match: Some(errorpb::EpochNotMatch { current_regions: vec![region()] }),
         ..Default::default()
     };
     let length = REGION.len() as u8;
@@ -122,9 +93,7 @@ fn epoch_not_match_carries_whole_regions() {
 fn an_error_without_payload_is_still_present() {
     let error = errorpb::Error {
         stale_command: Some(errorpb::StaleCommand {}),
-        undetermined_result: Some(errorpb::UndeterminedResult {
-            message: "?".to_owned(),
-        }),
+        undetermined_result: Some(errorpb::UndeterminedResult { message: "?".to_owned() }),
         ..Default::default()
     };
     same(error, b"\x3a\x00\xb2\x01\x03\x0a\x01?");
@@ -148,10 +117,7 @@ fn key_error_with_a_full_lock() {
     let wire = b"\x0a\x01p\x10\x0a\x1a\x01k\x20\xb8\x17\x28\x02\x30\x05\x38\x0b\x40\x01\x48\x0c\
         \x52\x01s\x52\x00\x58\x05";
     same(lock.clone(), wire);
-    let error = kvrpcpb::KeyError {
-        locked: Some(lock),
-        ..Default::default()
-    };
+    let error = kvrpcpb::KeyError { locked: Some(lock), ..Default::default() };
     same(error, &[&[0x0a, wire.len() as u8], &wire[..]].concat());
 }
 
@@ -159,9 +125,7 @@ fn key_error_with_a_full_lock() {
 fn key_errors_that_travel_in_pairs() {
     let error = kvrpcpb::KeyError {
         retryable: "r".to_owned(),
-        txn_lock_not_found: Some(kvrpcpb::TxnLockNotFound {
-            key: Bytes::from_static(b"k"),
-        }),
+        txn_lock_not_found: Some(kvrpcpb::TxnLockNotFound { key: Bytes::from_static(b"k") }),
         ..Default::default()
     };
     same(error, b"\x12\x01r\x62\x03\x0a\x01k");
@@ -203,67 +167,37 @@ fn prewrite_request_with_everything_asked_for() {
 
 #[test]
 fn prewrite_response_of_either_outcome() {
-    let done = kvrpcpb::PrewriteResponse {
-        min_commit_ts: 12,
-        one_pc_commit_ts: 13,
-        ..Default::default()
-    };
+    let done =
+        kvrpcpb::PrewriteResponse { min_commit_ts: 12, one_pc_commit_ts: 13, ..Default::default() };
     same(done, b"\x18\x0c\x20\x0d");
-    let abort = kvrpcpb::KeyError {
-        abort: "no".to_owned(),
-        ..Default::default()
-    };
-    let failed = kvrpcpb::PrewriteResponse {
-        errors: vec![abort],
-        ..Default::default()
-    };
+    let abort = kvrpcpb::KeyError { abort: "no".to_owned(), ..Default::default() };
+    let failed = kvrpcpb::PrewriteResponse { errors: vec![abort], ..Default::default() };
     same(failed, b"\x12\x04\x1a\x02no");
 }
 
 #[test]
 fn an_empty_value_and_no_value_differ_by_not_found_alone() {
     same(kvrpcpb::RawGetResponse::default(), b"");
-    same(
-        kvrpcpb::RawGetResponse {
-            not_found: true,
-            ..Default::default()
-        },
-        b"\x20\x01",
-    );
+    same(kvrpcpb::RawGetResponse { not_found: true, ..Default::default() }, b"\x20\x01");
 }
 
 #[test]
 fn wait_timeouts_below_zero_take_ten_bytes() {
-    let request = kvrpcpb::PessimisticLockRequest {
-        wait_timeout: -1,
-        ..Default::default()
-    };
+    let request = kvrpcpb::PessimisticLockRequest { wait_timeout: -1, ..Default::default() };
     same(request, b"\x40\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
 }
 
 #[test]
 fn batch_commands_of_one_and_two_byte_tags() {
     use tikvpb::batch_commands_request::{Request, request::Cmd};
-    let get = kvrpcpb::RawGetRequest {
-        key: Bytes::from_static(b"k"),
-        ..Default::default()
-    };
-    let empty = tikvpb::BatchCommandsEmptyRequest {
-        test_id: 1,
-        delay_time: 2,
-    };
+    let get = kvrpcpb::RawGetRequest { key: Bytes::from_static(b"k"), ..Default::default() };
+    let empty = tikvpb::BatchCommandsEmptyRequest { test_id: 1, delay_time: 2 };
     let secondaries = kvrpcpb::CheckSecondaryLocksRequest::default();
     let batch = tikvpb::BatchCommandsRequest {
         requests: vec![
-            Request {
-                cmd: Some(Cmd::RawGet(get)),
-            },
-            Request {
-                cmd: Some(Cmd::CheckSecondaryLocks(secondaries)),
-            },
-            Request {
-                cmd: Some(Cmd::Empty(empty)),
-            },
+            Request { cmd: Some(Cmd::RawGet(get)) },
+            Request { cmd: Some(Cmd::CheckSecondaryLocks(secondaries)) },
+            Request { cmd: Some(Cmd::Empty(empty)) },
             Request { cmd: None },
         ],
         request_ids: vec![1, 2, 3, 4],
@@ -286,14 +220,9 @@ fn an_unknown_command_of_a_batch_decodes_as_none() {
 #[test]
 fn batch_responses_carry_their_ids_and_the_load() {
     use tikvpb::batch_commands_response::{Response, response::Cmd};
-    let commit = kvrpcpb::CommitResponse {
-        commit_version: 9,
-        ..Default::default()
-    };
+    let commit = kvrpcpb::CommitResponse { commit_version: 9, ..Default::default() };
     let batch = tikvpb::BatchCommandsResponse {
-        responses: vec![Response {
-            cmd: Some(Cmd::Commit(commit)),
-        }],
+        responses: vec![Response { cmd: Some(Cmd::Commit(commit)) }],
         request_ids: vec![7],
         transport_layer_load: 5,
         health_feedback: None,
@@ -304,50 +233,27 @@ fn batch_responses_carry_their_ids_and_the_load() {
 #[test]
 fn timestamps_of_the_scheduler() {
     let request = pdpb::TsoRequest {
-        header: Some(pdpb::RequestHeader {
-            cluster_id: 6,
-            ..Default::default()
-        }),
+        header: Some(pdpb::RequestHeader { cluster_id: 6, ..Default::default() }),
         count: 64,
         ..Default::default()
     };
     same(request, b"\x0a\x02\x08\x06\x10\x40");
     let response = pdpb::TsoResponse {
-        header: Some(pdpb::ResponseHeader {
-            cluster_id: 6,
-            error: None,
-        }),
+        header: Some(pdpb::ResponseHeader { cluster_id: 6, error: None }),
         count: 64,
-        timestamp: Some(pdpb::Timestamp {
-            physical: 300,
-            logical: 63,
-            suffix_bits: 0,
-        }),
+        timestamp: Some(pdpb::Timestamp { physical: 300, logical: 63, suffix_bits: 0 }),
     };
-    same(
-        response,
-        b"\x0a\x02\x08\x06\x10\x40\x1a\x05\x08\xac\x02\x10\x3f",
-    );
+    same(response, b"\x0a\x02\x08\x06\x10\x40\x1a\x05\x08\xac\x02\x10\x3f");
 }
 
 #[test]
 fn region_answers_of_the_scheduler() {
-    let peer = metapb::Peer {
-        id: 3,
-        store_id: 1,
-        ..Default::default()
-    };
+    let peer = metapb::Peer { id: 3, store_id: 1, ..Default::default() };
     let response = pdpb::GetRegionResponse {
-        header: Some(pdpb::ResponseHeader {
-            cluster_id: 6,
-            error: None,
-        }),
+        header: Some(pdpb::ResponseHeader { cluster_id: 6, error: None }),
         region: Some(region()),
         leader: Some(peer),
-        down_peers: vec![pdpb::PeerStats {
-            peer: Some(peer),
-            down_seconds: 1,
-        }],
+        down_peers: vec![pdpb::PeerStats { peer: Some(peer), down_seconds: 1 }],
         pending_peers: vec![peer],
     };
     let region = [&[0x12, REGION.len() as u8], REGION].concat();
@@ -362,10 +268,7 @@ fn region_answers_of_the_scheduler() {
 #[test]
 fn a_region_list_without_leaders_keeps_their_places() {
     let response = pdpb::ScanRegionsResponse {
-        header: Some(pdpb::ResponseHeader {
-            cluster_id: 6,
-            error: None,
-        }),
+        header: Some(pdpb::ResponseHeader { cluster_id: 6, error: None }),
         leaders: vec![metapb::Peer::default(); 2],
         ..Default::default()
     };
@@ -374,15 +277,9 @@ fn a_region_list_without_leaders_keeps_their_places() {
 
 #[test]
 fn an_unknown_store_is_an_error_in_the_header() {
-    let error = pdpb::Error {
-        r#type: pdpb::ErrorType::Unknown.into(),
-        message: "no".to_owned(),
-    };
+    let error = pdpb::Error { r#type: pdpb::ErrorType::Unknown.into(), message: "no".to_owned() };
     let response = pdpb::GetStoreResponse {
-        header: Some(pdpb::ResponseHeader {
-            cluster_id: 6,
-            error: Some(error),
-        }),
+        header: Some(pdpb::ResponseHeader { cluster_id: 6, error: Some(error) }),
         ..Default::default()
     };
     same(response, b"\x0a\x0a\x08\x06\x12\x06\x08\x01\x12\x02no");

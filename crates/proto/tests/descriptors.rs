@@ -24,22 +24,14 @@ impl Compiled {
         let mut compiled = Self::default();
         for file in &files.file {
             let package = file.package();
-            file.message_type
-                .iter()
-                .for_each(|message| compiled.add_message(package, message));
-            file.enum_type
-                .iter()
-                .for_each(|variants| compiled.add_enum(package, variants));
+            file.message_type.iter().for_each(|message| compiled.add_message(package, message));
+            file.enum_type.iter().for_each(|variants| compiled.add_enum(package, variants));
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{package}.{}/{}", service.name(), method.name());
                     let side = |streams: bool, name: &str| {
                         let name = name.trim_start_matches('.');
-                        if streams {
-                            format!("stream {name}")
-                        } else {
-                            name.to_owned()
-                        }
+                        if streams { format!("stream {name}") } else { name.to_owned() }
                     };
                     let signature = format!(
                         "{} {}",
@@ -55,27 +47,15 @@ impl Compiled {
 
     fn add_message(&mut self, scope: &str, message: &DescriptorProto) {
         let name = format!("{scope}.{}", message.name());
-        message
-            .nested_type
-            .iter()
-            .for_each(|nested| self.add_message(&name, nested));
-        message
-            .enum_type
-            .iter()
-            .for_each(|variants| self.add_enum(&name, variants));
-        let fields = message
-            .field
-            .iter()
-            .map(|field| (plain(field.name()), field.number()));
+        message.nested_type.iter().for_each(|nested| self.add_message(&name, nested));
+        message.enum_type.iter().for_each(|variants| self.add_enum(&name, variants));
+        let fields = message.field.iter().map(|field| (plain(field.name()), field.number()));
         self.messages.insert(name, fields.collect());
     }
 
     fn add_enum(&mut self, scope: &str, variants: &EnumDescriptorProto) {
         let name = format!("{scope}.{}", variants.name());
-        let numbers = variants
-            .value
-            .iter()
-            .map(|value| (plain(value.name()), value.number()));
+        let numbers = variants.value.iter().map(|value| (plain(value.name()), value.number()));
         self.enums.insert(name, numbers.collect());
     }
 }
@@ -132,19 +112,14 @@ fn every_number_clients_rely_on_is_in_place() {
             }
             continue;
         }
-        let (name, parts) = statement
-            .split_once(": ")
-            .expect("a name, a colon, its parts");
+        let (name, parts) = statement.split_once(": ").expect("a name, a colon, its parts");
         complaints.extend(match name.strip_prefix("enum ") {
             Some(name) => compare(name, parts, &compiled.enums),
             None => compare(name, parts, &compiled.messages),
         });
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert!(
-        checked > 150,
-        "fields.txt was cut short: {checked} statements"
-    );
+    assert!(checked > 150, "fields.txt was cut short: {checked} statements");
 }
 
 #[test]
@@ -163,19 +138,13 @@ fn every_command_in_a_batch_has_the_types_of_its_method() {
             .expect("the message exists");
         let inner = outer.nested_type.first().expect("one nested message");
         let name = |name: &str| name.trim_start_matches('.').to_owned();
-        inner
-            .field
-            .iter()
-            .map(|f| (name(f.name()), name(f.type_name())))
-            .collect()
+        inner.field.iter().map(|f| (name(f.name()), name(f.type_name()))).collect()
     };
     let requests = types("BatchCommandsRequest");
     let responses = types("BatchCommandsResponse");
     let signatures: Vec<&String> = compiled.methods.values().collect();
     for (command, request) in &requests {
-        let response = responses
-            .get(command)
-            .expect("every request has its response");
+        let response = responses.get(command).expect("every request has its response");
         let pair = format!("{request} {response}");
         assert!(
             command == "Empty" || signatures.contains(&&pair),
@@ -194,10 +163,7 @@ fn region_responses_and_scheduler_responses_start_alike() {
         let fields = &compiled.messages[response];
         if path.starts_with("/pdpb.PD/") || path.starts_with("/keyspacepb.Keyspace/") {
             let config = path.ends_with("GlobalConfig");
-            assert!(
-                config || fields.get("header") == Some(&1),
-                "{path}: no header in {response}"
-            );
+            assert!(config || fields.get("header") == Some(&1), "{path}: no header in {response}");
         }
         if let Some(number) = fields.get("regionerror") {
             let pushed_down = response == "coprocessor.Response";

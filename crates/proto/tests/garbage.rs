@@ -56,24 +56,14 @@ fn valid_frame() -> Vec<u8> {
     let key = Bytes::from_static(b"key");
     let prewrite = kvrpcpb::PrewriteRequest {
         context: Some(context.clone()),
-        mutations: vec![
-            kvrpcpb::Mutation {
-                key: key.clone(),
-                ..Default::default()
-            };
-            3
-        ],
+        mutations: vec![kvrpcpb::Mutation { key: key.clone(), ..Default::default() }; 3],
         primary_lock: key.clone(),
         start_version: u64::MAX,
         secondaries: vec![key.clone(); 3],
         pessimistic_actions: vec![0, 1, 2],
         ..Default::default()
     };
-    let pair = kvrpcpb::KvPair {
-        key: key.clone(),
-        value: key.clone(),
-        ..Default::default()
-    };
+    let pair = kvrpcpb::KvPair { key: key.clone(), value: key.clone(), ..Default::default() };
     let put = kvrpcpb::RawBatchPutRequest {
         context: Some(context),
         pairs: vec![pair; 3],
@@ -83,10 +73,7 @@ fn valid_frame() -> Vec<u8> {
     };
     let commands = [Cmd::Prewrite(prewrite), Cmd::RawBatchPut(put)];
     let batch = tikvpb::BatchCommandsRequest {
-        requests: commands
-            .into_iter()
-            .map(|cmd| Request { cmd: Some(cmd) })
-            .collect(),
+        requests: commands.into_iter().map(|cmd| Request { cmd: Some(cmd) }).collect(),
         request_ids: vec![1, 2],
     };
     batch.encode_to_vec()
@@ -110,10 +97,7 @@ fn every_truncation_is_an_error_or_a_shorter_message() {
 fn absurd_lengths_are_refused_without_memory() {
     // A key, a message and a list that claim 4 GiB and 16 EiB in a frame of a few bytes.
     for tag in [0x0a, 0x12, 0x1a, 0x3a, 0x6a] {
-        for length in [
-            &b"\xff\xff\xff\xff\x0f"[..],
-            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-        ] {
+        for length in [&b"\xff\xff\xff\xff\x0f"[..], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
             let frame = [&[tag], length, b"x"].concat();
             assert!(!accepts::<kvrpcpb::PrewriteRequest>(&frame), "{frame:02x?}");
             decode_all(&frame);

@@ -36,9 +36,7 @@ fn paths(package: &str) -> Vec<String> {
     let of_package = files.file.iter().filter(|file| file.package() == package);
     let services = of_package.flat_map(|file| &file.service);
     let path = |service: &str, method: &str| format!("/{package}.{service}/{method}");
-    services
-        .flat_map(|s| s.method.iter().map(|m| path(s.name(), m.name())))
-        .collect()
+    services.flat_map(|s| s.method.iter().map(|m| path(s.name(), m.name()))).collect()
 }
 
 /// Calls `path` with an empty message, and gives the status in the answer's headers; none there
@@ -66,25 +64,13 @@ async fn every_method_not_written_answers_unimplemented() {
     let (stores, schedulers, keyspaces) = (paths("tikvpb"), paths("pdpb"), paths("keyspacepb"));
     assert!(stores.len() > 50 && schedulers.len() > 30 && keyspaces.len() == 4);
     for path in stores {
-        assert_eq!(
-            call(&mut tikv, &path).await,
-            Some(Code::Unimplemented),
-            "{path}"
-        );
+        assert_eq!(call(&mut tikv, &path).await, Some(Code::Unimplemented), "{path}");
     }
     for path in schedulers {
-        assert_eq!(
-            call(&mut pd, &path).await,
-            Some(Code::Unimplemented),
-            "{path}"
-        );
+        assert_eq!(call(&mut pd, &path).await, Some(Code::Unimplemented), "{path}");
     }
     for path in keyspaces {
-        assert_eq!(
-            call(&mut keyspace, &path).await,
-            Some(Code::Unimplemented),
-            "{path}"
-        );
+        assert_eq!(call(&mut keyspace, &path).await, Some(Code::Unimplemented), "{path}");
     }
 }
 
@@ -99,8 +85,5 @@ async fn a_method_nobody_knows_answers_unimplemented() {
 async fn a_written_method_is_served_beside_those_that_are_not() {
     let mut tikv = TikvServer::new(OneMethod);
     assert_eq!(call(&mut tikv, "/tikvpb.Tikv/RawGet").await, None);
-    assert_eq!(
-        call(&mut tikv, "/tikvpb.Tikv/RawPut").await,
-        Some(Code::Unimplemented)
-    );
+    assert_eq!(call(&mut tikv, "/tikvpb.Tikv/RawPut").await, Some(Code::Unimplemented));
 }

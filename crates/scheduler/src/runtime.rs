@@ -18,11 +18,16 @@ pub struct Keeper {
 
 impl Keeper {
     /// Starts a keeper for `scheduler`.
-    pub fn start(scheduler: Scheduler) -> io::Result<Self> {
+    ///
+    /// `alive` is dropped when the thread ends, for whatever reason: before it was asked to, the
+    /// disk has failed, and the scheduler is of no more use.
+    pub fn start(scheduler: Scheduler, alive: impl Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("scheduler-keeper".to_owned())
-            .spawn(move || keep(&scheduler, &stopped))?;
+        let thread =
+            thread::Builder::new().name("scheduler-keeper".to_owned()).spawn(move || {
+                let _alive = alive;
+                keep(&scheduler, &stopped);
+            })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

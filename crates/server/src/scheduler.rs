@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{ConfigError, SchedulerConfig};
 use crate::http;
 use crate::limits::{SCHEDULER_CACHE_BYTES, SCHEDULER_MEMTABLE_BYTES};
-use crate::runtime::{Doors, Serving, Shutdown, cores, random_seed, serve};
+use crate::runtime::{self, Doors, Serving, Shutdown, cores, random_seed, serve};
 use crate::service::scheduler::{Membership, SchedulerService};
 
 /// Folder of the engine inside the data directory.
@@ -57,6 +57,7 @@ pub struct RunningScheduler {
     scheduler: Scheduler,
     serving: Serving,
     keeper: Keeper,
+    failure: Shutdown,
     engine: Arc<DiskEngine>,
 }
 
@@ -76,7 +77,8 @@ pub fn run(
     };
     let scheduler = Scheduler::open(engine.clone(), Arc::new(SystemClock), options)
         .map_err(|source| SchedulerError::Open { path: config.data_dir.clone(), source })?;
-    let keeper = Keeper::start(scheduler.clone())
+    let (alive, failure) = runtime::shutdown();
+    let keeper = Keeper::start(scheduler.clone(), alive)
         .map_err(io_error("start", "the thread that saves in the background"))?;
 
     let advertised = config.advertise_addr.clone().unwrap_or_else(|| address.to_string());
@@ -89,7 +91,7 @@ pub fn run(
     let make = move || Doors::new(service.clone().into_routes(), http::routes(service.clone()));
     let serving = serve("scheduler", listener, cores(), make, shutdown)
         .map_err(io_error("serve", &address.to_string()))?;
-    Ok(RunningScheduler { scheduler, serving, keeper, engine })
+    Ok(RunningScheduler { scheduler, serving, keeper, failure, engine })
 }
 
 impl RunningScheduler {
@@ -101,6 +103,12 @@ impl RunningScheduler {
     /// The scheduler itself, for those in the same process.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+
+    /// Ready when the disk has failed: nothing is saved any more, so it should be stopped.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut failure = self.failure.clone();
+        async move { failure.requested().await }
     }
 
     /// Waits until everything has stopped after the shutdown was requested: requests answered,

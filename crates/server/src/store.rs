@@ -96,6 +96,7 @@ pub struct RunningStore {
     serving: Serving,
     status: Serving,
     courier: Courier,
+    failure: Shutdown,
     writer: Writer,
     engine: Arc<DiskEngine>,
 }
@@ -133,7 +134,8 @@ pub fn run(
     let (ident, placement) = courier.wait(settling)?;
 
     let router = Router::open(ident.store, engine.clone())?;
-    let writer = Writer::start(&router).map_err(io_error("start", "the writer's thread"))?;
+    let (alive, failure) = crate::runtime::shutdown();
+    let writer = Writer::start(&router, alive).map_err(io_error("start", "the writer's thread"))?;
     let pool = ReadPool::start(config.read_threads())
         .map_err(io_error("start", "the threads for long reads"))?;
     let executor = Executor::new(api, router.clone(), clock, Arc::new(pool), random_seed());
@@ -157,7 +159,7 @@ pub fn run(
             .map_err(io_error("serve", &status_address.to_string()))?
     };
     courier.report(placement::report(placement, ident, me, router, shutdown));
-    Ok(RunningStore { id: ident.store, serving, status, courier, writer, engine })
+    Ok(RunningStore { id: ident.store, serving, status, courier, failure, writer, engine })
 }
 
 impl RunningStore {
@@ -174,6 +176,13 @@ impl RunningStore {
     /// Where it serves its status.
     pub fn status_address(&self) -> SocketAddr {
         self.status.address()
+    }
+
+    /// Ready when the engine has failed: nothing is written any more, so the store should be
+    /// stopped. Half a store is worse than none.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut failure = self.failure.clone();
+        async move { failure.requested().await }
     }
 
     /// Waits until everything has stopped after the shutdown was requested: requests answered,

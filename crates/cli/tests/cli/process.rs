@@ -86,9 +86,14 @@ impl Server {
     }
 
     /// Asks it to stop, and waits for the end.
-    pub(crate) fn signal(mut self, signal: Signal) -> Stopped {
+    pub(crate) fn signal(self, signal: Signal) -> Stopped {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs until it is asked to stop");
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(mut self) -> Stopped {
         let status = self.child.wait().expect("it is our child");
         let mut stdout = String::new();
         self.stdout.read_to_string(&mut stdout).expect("the pipe is ours");

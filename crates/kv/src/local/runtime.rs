@@ -14,11 +14,17 @@ pub struct Writer {
 
 impl Writer {
     /// Starts to serve the queue of `router`. Call it once.
-    pub fn start(router: &Router) -> io::Result<Self> {
+    ///
+    /// `alive` is dropped when the thread ends, for whatever reason: before it was asked to, the
+    /// engine has failed, and the store is of no more use.
+    pub fn start(router: &Router, alive: impl Send + 'static) -> io::Result<Self> {
         let shared = router.shared.clone();
-        let thread = thread::Builder::new()
-            .name(format!("writer-{}", router.store()))
-            .spawn(move || shared.serve())?;
+        let serve = move || {
+            let _alive = alive;
+            shared.serve();
+        };
+        let thread =
+            thread::Builder::new().name(format!("writer-{}", router.store())).spawn(serve)?;
         Ok(Self { router: router.clone(), thread: Some(thread) })
     }
 }

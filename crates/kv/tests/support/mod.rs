@@ -3,8 +3,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(crate) struct Store {
     pub(crate) executor: Executor,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) writer: Writer,
+    /// Dangles once the writer has ended.
+    pub(crate) writer_is_alive: Weak<()>,
     pub(crate) target: Target,
 }
 
@@ -49,7 +51,9 @@ impl Store {
             peers: vec![Peer { id: peer, store, role: PeerRole::Voter }],
         });
         let clock = Arc::new(TestClock::default());
-        let writer = Writer::start(&router).expect("a thread");
+        let alive = Arc::new(());
+        let writer_is_alive = Arc::downgrade(&alive);
+        let writer = Writer::start(&router, alive).expect("a thread");
         let executor = Executor::new(api, router, clock.clone(), Arc::new(Inline), 7);
         let target = Target {
             region: 2,
@@ -60,7 +64,7 @@ impl Store {
             api: if api == ApiVersion::V2 { ApiVersion::V2 } else { ApiVersion::V1 },
             ..Default::default()
         };
-        Self { engine, executor, clock, writer, target }
+        Self { engine, executor, clock, writer, writer_is_alive, target }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<String> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use clap::Args;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending};
 use kiva_proto::echopb::echo_client::EchoClient;
 use kiva_proto::echopb::echo_server::{Echo as EchoService, EchoServer};
 use kiva_proto::echopb::{GetRequest, GetResponse};
@@ -69,6 +71,11 @@ struct Server(Serving);
 impl Running for Server {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.0.address()]
+    }
+
+    fn failed(&self) -> BoxFuture<'static, ()> {
+        // It has no disk.
+        pending().boxed()
     }
 
     fn join(self) -> Result<(), Failure> {
