@@ -10,7 +10,9 @@ use common::{
     patient, plain, value,
 };
 use tikv_client::transaction::Mutation;
-use tikv_client::{Error, Key, TimestampExt, TransactionClient, Value};
+use tikv_client::{
+    CheckLevel, Error, Key, TimestampExt, TransactionClient, TransactionOptions, Value,
+};
 
 /// Enough keys for scans of many pages and prewrites of many batches.
 const KEYS: usize = 5_000;
@@ -357,6 +359,11 @@ async fn what_is_not_served_yet_is_refused_with_a_sentence() {
         assert!(errors.iter().any(|error| error.abort.contains(' ')), "{error:?}");
         txn.rollback().await.unwrap();
     }
+    let options = TransactionOptions::new_pessimistic().drop_check(CheckLevel::None);
+    let mut txn = client.begin_with_options(options).await.unwrap();
+    let error = txn.put(key(1), value(1)).await.unwrap_err();
+    let errors = key_errors(&error);
+    assert!(errors.iter().any(|error| error.abort.contains(' ')), "{error:?}");
     commit(&client, pairs(0..1)).await;
     assert_no_locks_stay(&client).await;
 }
