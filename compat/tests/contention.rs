@@ -1,11 +1,11 @@
 //! Many clients at once, and an invariant that holds whatever their order.
 
-mod common;
+mod cluster;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Cluster, commit, is_conflict, key, latest, on_v1_and_v2, patient};
+use cluster::{Cluster, commit, is_conflict, key, latest, on_v1_and_v2, patient};
 use tikv_client::{TransactionClient, Value};
 
 on_v1_and_v2!(

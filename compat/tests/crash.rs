@@ -13,13 +13,13 @@
 //! places where it does what it does. They are global to the process, which is why every test here
 //! holds a [`FailScenario`] and why there are no other tests in this target.
 
-mod common;
+mod cluster;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{
+use cluster::{
     Cluster, commit, key, key_errors, latest, on_v1_and_v2, pairs, patient, plain, value,
 };
 use fail::FailScenario;

@@ -1,10 +1,10 @@
 //! The raw calls of the official client.
 
-mod common;
+mod cluster;
 
 use std::ops::Bound;
 
-use common::{ApiVersion, Cluster, key, on_v1_and_v2, pairs, plain, value};
+use cluster::{ApiVersion, Cluster, key, on_v1_and_v2, pairs, plain, value};
 use tikv_client::{BoundRange, ColumnFamily, Key, RawClient, Value};
 
 /// Enough keys for scans of many pages and requests of many batches.

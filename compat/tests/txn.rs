@@ -1,11 +1,11 @@
 //! Optimistic transactions of the official client.
 
-mod common;
+mod cluster;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use common::{
+use cluster::{
     ApiVersion, Cluster, commit, is_conflict, key, key_errors, latest, on_v1_and_v2, pairs,
     patient, plain, value,
 };
@@ -332,8 +332,8 @@ async fn the_safe_point_only_moves_forward(cluster: &Cluster) {
     assert_eq!(latest(&client, key(9)).await, Some(value(9)));
 }
 
-/// Secondaries are committed behind the back of whoever called `commit`, so their locks may still be
-/// there for a moment.
+/// Secondaries are committed behind the back of whoever called `commit`, so their locks may be
+/// there for a moment still.
 async fn assert_no_locks_stay(client: &TransactionClient) {
     let began = Instant::now();
     loop {

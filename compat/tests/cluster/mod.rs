@@ -1,4 +1,4 @@
-//! Clients of both kinds, connected as their users connect them.
+//! A cluster for each test, with clients of both kinds, connected as their users connect them.
 
 #![allow(dead_code, reason = "each test target uses its part")]
 
@@ -63,7 +63,7 @@ impl Cluster {
 macro_rules! on_v1_and_v2 {
     ($($claim:ident),+ $(,)?) => {$(
         mod $claim {
-            use crate::common::{ApiVersion, Cluster};
+            use crate::cluster::{ApiVersion, Cluster};
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn v1() {
