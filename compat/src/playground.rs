@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, io, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -14,6 +14,24 @@ use tempfile::TempDir;
 /// How long a process may take until it says `ready`. Generous, because a debug build starts on a
 /// machine whose cores are busy with other tests; in practice it is well below a second.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs a command for as long as its own standard input is open, and reports how it ended.
+///
+/// A test may end in ways that run no destructor (the official client aborts the process when it
+/// panics in the wrong place, people press Ctrl-C), and that closes the pipe all the same. So no
+/// playground outlives its test. The shell's own output is closed, so that whoever reads the
+/// server's sees it end.
+const KEEPER: &str = r#"
+"$@" </dev/null &
+server=$!
+exec >&-
+cat >/dev/null
+kill -9 "$server" 2>/dev/null
+wait "$server"
+"#;
+
+/// What the keeper says of a server that ran until it was killed: 128 and the signal.
+const KILLED: i32 = 128 + 9;
 
 /// How much of the process's log a failing test shows.
 const LOG_LINES_SHOWN: usize = 80;
@@ -44,7 +62,7 @@ impl ApiVersion {
 ///
 /// A test whose process panicked or ended early fails, even if every answer looked right.
 pub struct Playground {
-    process: Child,
+    keeper: Child,
     schedulers: Vec<String>,
     api: ApiVersion,
     directory: TempDir,
@@ -54,8 +72,8 @@ impl Playground {
     /// Starts a fresh cluster and returns when it serves.
     pub fn start(api: ApiVersion) -> Result<Playground> {
         let directory = tempfile::Builder::new().prefix("kiva-compat-").tempdir()?;
-        let (process, schedulers) = launch(&directory, api)?;
-        Ok(Playground { process, schedulers, api, directory })
+        let (keeper, schedulers) = launch(&directory, api)?;
+        Ok(Playground { keeper, schedulers, api, directory })
     }
 
     /// The client addresses of the schedulers: what official clients call PD endpoints.
@@ -72,9 +90,9 @@ impl Playground {
     ///
     /// Ports are drawn anew, so clients have to connect again.
     pub fn kill_and_restart(&mut self) -> Result<()> {
-        self.process.kill()?;
-        self.process.wait()?;
-        (self.process, self.schedulers) = launch(&self.directory, self.api)?;
+        let status = end(&mut self.keeper)?;
+        ensure!(status.code() == Some(KILLED), "the playground had ended by itself: {status}");
+        (self.keeper, self.schedulers) = launch(&self.directory, self.api)?;
         Ok(())
     }
 
@@ -86,15 +104,11 @@ impl Playground {
 
 impl Drop for Playground {
     fn drop(&mut self) {
-        let ended_early = self.process.try_wait().ok().flatten();
-        // Neither can fail in a way that matters: a process that is gone is what we want.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-
+        let status = end(&mut self.keeper);
+        let ran_on = status.as_ref().is_ok_and(|status| status.code() == Some(KILLED));
         let log = self.log();
         let panicked = log.contains("panicked at");
-        let healthy = ended_early.is_none() && !panicked;
-        if healthy && !thread::panicking() {
+        if ran_on && !panicked && !thread::panicking() {
             return;
         }
         let lines: Vec<&str> = log.lines().collect();
@@ -102,10 +116,16 @@ impl Drop for Playground {
         eprintln!("--- the last of the playground's log\n{}\n---", shown.join("\n"));
         // A second panic while the first unwinds would abort and hide both.
         if !thread::panicking() {
-            assert!(ended_early.is_none(), "the playground ended by itself: {ended_early:?}");
+            assert!(ran_on, "the playground ended by itself: {status:?}");
             assert!(!panicked, "the playground panicked, see its log above");
         }
     }
+}
+
+/// Kills what the keeper keeps, and returns how that had ended.
+fn end(keeper: &mut Child) -> io::Result<ExitStatus> {
+    drop(keeper.stdin.take());
+    keeper.wait()
 }
 
 fn log_path(directory: &TempDir) -> PathBuf {
@@ -118,23 +138,24 @@ fn launch(directory: &TempDir, api: ApiVersion) -> Result<(Child, Vec<String>)> 
         "KIVA_BIN is not set: run compat/run, or set it to the path of a built `kiva` binary",
     )?;
     let log = File::options().create(true).append(true).open(log_path(directory))?;
-    let mut process = Command::new(&binary)
+    let mut keeper = Command::new("sh")
+        .args(["-c", KEEPER, "kiva-compat"])
+        .arg(&binary)
         .arg("playground")
         .args(["--port", "0", "--store-port", "0", "--status-port", "0"])
         .args(["--api-version", api.flag()])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .with_context(|| format!("cannot start {}", binary.display()))?;
 
-    match await_ready(&mut process) {
-        Ok(schedulers) => Ok((process, schedulers)),
+    match await_ready(&mut keeper) {
+        Ok(schedulers) => Ok((keeper, schedulers)),
         Err(error) => {
-            let _ = process.kill();
-            let status = process.wait()?;
+            let status = end(&mut keeper)?;
             let log = fs::read_to_string(log_path(directory)).unwrap_or_default();
             Err(error.context(format!("the playground did not start ({status}); it said:\n{log}")))
         }
@@ -142,8 +163,8 @@ fn launch(directory: &TempDir, api: ApiVersion) -> Result<(Child, Vec<String>)> 
 }
 
 /// Reads `ready ADDR[,ADDR…]` from the process's output.
-fn await_ready(process: &mut Child) -> Result<Vec<String>> {
-    let output = process.stdout.take().context("its output was asked for as a pipe")?;
+fn await_ready(keeper: &mut Child) -> Result<Vec<String>> {
+    let output = keeper.stdout.take().context("its output was asked for as a pipe")?;
     let (sender, lines) = mpsc::channel();
     // The thread also drains what follows, so that the process never blocks on a full pipe. It ends
     // with the process.
