@@ -49,6 +49,10 @@ pub struct Config {
     /// Bytes of entries kept in memory that the log store has already: what was just appended is
     /// sent and applied without reading it back. Default 1 MiB.
     pub tail_bytes_max: usize,
+    /// Whether this node has never run before. One that has, and whose log is not empty, keeps out
+    /// of the elections of others for an election timeout when reads are by lease: it may have
+    /// promised a leader to, and has forgotten. Default off.
+    pub is_first_start: bool,
     /// What the state machine has applied already, when that is more than the log store knows.
     pub applied: Index,
 }
@@ -74,6 +78,7 @@ impl Config {
             apply_bytes_max: 1024 * 1024,
             applying_bytes_max: 16 * 1024 * 1024,
             tail_bytes_max: 1024 * 1024,
+            is_first_start: false,
             applied: Index::ZERO,
         }
     }

@@ -22,6 +22,14 @@ pub enum OpenError {
         /// Where the log ends.
         last: Index,
     },
+    /// What was committed is missing: entries were lost that were durable once.
+    #[error("committed up to {commit}, but the log ends at {last}")]
+    CommitBeyondLog {
+        /// What the hard state says.
+        commit: Index,
+        /// Where the log ends.
+        last: Index,
+    },
     /// The state machine is behind the first entry of its log: entries are missing between them.
     #[error("applied up to {applied}, but the log starts at {first}")]
     AppliedBeforeLog {
@@ -129,6 +137,9 @@ pub enum CampaignError {
     /// It holds a snapshot that is not installed yet, so it does not know its members.
     #[error("a snapshot is being installed")]
     SnapshotPending,
+    /// Reads are by lease, and this node promised the leader it heard of to elect nobody yet.
+    #[error("the leader's lease may be running")]
+    LeaseRunning,
     /// A committed change of members is not applied yet: the election might be held in a
     /// configuration that no longer counts (raft-rs#373 tells the story).
     #[error("a change of members is committed and not applied yet")]

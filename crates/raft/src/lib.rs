@@ -10,8 +10,11 @@ mod membership;
 mod message;
 mod node;
 mod progress;
+mod quorum;
 mod ready;
 mod rng;
+mod role;
+mod state;
 mod status;
 pub mod storage;
 

@@ -30,7 +30,7 @@ pub struct Ready {
 }
 
 /// Who leads and what this node is. Nothing of it needs to be stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RoleChange {
     /// This node's role.
     pub role: RoleName,

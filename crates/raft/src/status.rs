@@ -1,6 +1,6 @@
 //! What a person may ask a node about.
 
-use crate::id::{Index, NodeId, Term};
+use crate::id::{Index, NodeId};
 use crate::membership::Membership;
 use crate::progress::ProgressState;
 use crate::storage::{HardState, LogError};

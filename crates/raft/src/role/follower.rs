@@ -1,0 +1,133 @@
+//! A node that takes what the leader sends, and waits for one when there is none.
+
+use crate::error::StepError;
+use crate::id::{Index, NodeId};
+use crate::log::{Appended, LogSlice};
+use crate::message::{Body, Round};
+use crate::state::State;
+use crate::storage::Snapshot;
+
+/// What a follower knows besides its log.
+///
+/// Invariants:
+/// - `verified` is at most the last index: up to there the log equals that of this term's leader.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    /// Ticks since the leader was heard of or a vote granted.
+    elapsed: u32,
+    /// When to campaign.
+    timeout: u32,
+    /// Ticks since the leader was heard of.
+    silence: u32,
+    verified: Index,
+    /// The newest confirmation round heard of in this term.
+    heard: Round,
+}
+
+impl Follower {
+    pub(crate) fn new(timeout: u32) -> Self {
+        Self { elapsed: 0, timeout, silence: 0, verified: Index::ZERO, heard: Round::ZERO }
+    }
+
+    /// Lets a tick pass. Returns whether it is time to campaign.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.elapsed = self.elapsed.saturating_add(1);
+        self.silence = self.silence.saturating_add(1);
+        self.elapsed >= self.timeout
+    }
+
+    /// The leader lives.
+    pub(crate) fn hear(&mut self) {
+        self.elapsed = 0;
+        self.silence = 0;
+    }
+
+    /// A vote was granted, or no election may be held now: the next timeout starts here.
+    pub(crate) fn restart_timer(&mut self) {
+        self.elapsed = 0;
+    }
+
+    /// Ticks since the leader was heard of.
+    pub(crate) fn silence(&self) -> u32 {
+        self.silence
+    }
+
+    /// Raft figure 2, AppendEntries, steps 2 to 5. The acknowledgement waits for the disk; the
+    /// commit index does not, for an entry is applied only when it is durable.
+    pub(crate) fn on_append(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        slice: LogSlice,
+        commit: Index,
+        round: Round,
+    ) {
+        self.heard = self.heard.max(round);
+        let rejected = slice.previous().index;
+        match state.log.append(slice) {
+            Appended::Matched(matched) => {
+                self.verified = self.verified.max(matched.index);
+                // Not the last index: what follows the append may differ from the leader's log.
+                state.log.commit_to(commit.min(matched.index));
+                state.acknowledge(from, matched, round);
+            }
+            Appended::Refused { hint } => {
+                state.send(from, Body::AppendRejected { rejected, hint });
+            }
+        }
+    }
+
+    /// The leader knows that we hold everything up to `commit`, or says less.
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        commit: Index,
+        round: Round,
+    ) {
+        self.heard = self.heard.max(round);
+        state.log.commit_to(commit.min(state.log.last().index));
+        state.send(from, Body::HeartbeatReply { round });
+    }
+
+    /// Raft figure 13, InstallSnapshot.
+    pub(crate) fn on_snapshot(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        snapshot: Snapshot,
+    ) -> Result<(), StepError> {
+        let last = snapshot.last;
+        if last.index <= state.log.commit() {
+            let committed = state.log.committed();
+            state.acknowledge(from, committed, self.heard);
+            return Ok(());
+        }
+        if state.log.holds(last) {
+            // "If existing log entry has same index and term ... retain log entries following
+            // it": and what is at or before it equals ours, so it is committed here too.
+            state.log.commit_to(last.index);
+        } else {
+            if !snapshot.membership.is_member(state.id()) {
+                return Err(StepError::NotInSnapshot { index: last.index });
+            }
+            state.membership.clone_from(&snapshot.membership);
+            state.undecided.clear();
+            state.log.restore(snapshot);
+        }
+        self.verified = self.verified.max(last.index);
+        state.acknowledge(from, last, self.heard);
+        Ok(())
+    }
+
+    /// The leader has committed `index`; we may have less of its log.
+    pub(crate) fn on_commit_heard(&self, state: &mut State, index: Index) {
+        state.log.commit_to(index.min(self.verified).max(state.log.commit()));
+    }
+
+    /// Whether the leader still wants us to take over: a transfer that was abandoned is followed
+    /// by a later round.
+    pub(crate) fn is_current(&self, round: Round) -> bool {
+        round >= self.heard
+    }
+}
