@@ -8,6 +8,7 @@ use crate::entry::{Entries, Entry, fitting};
 use crate::id::{EntryId, Index, NodeId, Term};
 use crate::membership::Membership;
 use crate::ready::LogWrite;
+use crate::storage::contract::Subject;
 use crate::storage::{HardState, InitialState, LogError, LogStore, Snapshot};
 
 /// A log in memory. A clone is a handle to the same log: the node reads through one, the driver
@@ -219,5 +220,31 @@ impl LogStore for MemoryLogStore {
             }
             _ => Err(LogError::Pending),
         }
+    }
+}
+
+impl Subject for MemoryLogStore {
+    fn store(&self) -> &dyn LogStore {
+        self
+    }
+
+    fn append(&mut self, entries: &[Entry]) {
+        Self::append(self, entries);
+    }
+
+    fn save(&mut self, hard_state: HardState) {
+        self.set_hard_state(hard_state);
+    }
+
+    fn apply(&mut self, applied: Index, membership: Membership) {
+        self.set_applied(applied, membership);
+    }
+
+    fn compact(&mut self, index: Index) {
+        Self::compact(self, index).expect("the suite compacts what is there");
+    }
+
+    fn install(&mut self, snapshot: Snapshot) {
+        self.lock().install(snapshot);
     }
 }
