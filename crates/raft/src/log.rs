@@ -340,8 +340,9 @@ impl Log {
             self.writes.pop_front();
         }
         if !self.is_installing() {
-            // The driver installed the snapshot with the write.
-            self.applied = self.applied.max(self.restored);
+            // The driver installed the snapshot with the write; what it had not applied before
+            // that, it never will.
+            self.advance_applied(self.restored);
         }
         assert!(
             self.durable <= self.written,
@@ -393,6 +394,10 @@ impl Log {
             "applied up to {applied}, but only {} was handed out",
             self.handed
         );
+        self.advance_applied(applied);
+    }
+
+    fn advance_applied(&mut self, applied: Index) {
         self.applied = self.applied.max(applied);
         while let Some(&(last, bytes)) = self.applying.batches.front() {
             if last > self.applied {

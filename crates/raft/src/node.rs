@@ -256,6 +256,9 @@ impl Node {
     /// may take the next one before the write of this one is durable, and before its entries are
     /// applied.
     pub fn ready(&mut self) -> Option<Ready> {
+        if !self.has_ready() {
+            return None;
+        }
         let needed = match &mut self.role {
             Role::Leader(leader) => {
                 if leader.has_work() {
