@@ -99,6 +99,12 @@ pub enum Body {
     },
     /// "You are behind": the answer to a leader of an older term. The envelope's term says it all.
     NewerTerm,
+    /// "This much is committed": sent with a refusal by a node that is no voter any more. The
+    /// candidate may not have heard of the change that removed it, and need its vote for ever.
+    Committed {
+        /// The last entry that the sender knows to be committed.
+        last: EntryId,
+    },
     /// A proposal that a follower passes on.
     Propose {
         /// What is to be appended.
@@ -144,6 +150,7 @@ impl Body {
             Self::Snapshot(_) => "Snapshot",
             Self::TimeoutNow { .. } => "TimeoutNow",
             Self::NewerTerm => "NewerTerm",
+            Self::Committed { .. } => "Committed",
             Self::Propose { .. } => "Propose",
             Self::ReadIndex { .. } => "ReadIndex",
             Self::ReadConfirmed { .. } => "ReadConfirmed",

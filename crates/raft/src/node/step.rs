@@ -67,6 +67,7 @@ impl Node {
             Body::TimeoutNow { round } => self.on_timeout_now(from, round),
             // All it says is its term.
             Body::NewerTerm => {}
+            Body::Committed { last } => self.on_committed(last),
             Body::Propose { payload } => return self.on_forwarded(payload),
             Body::ReadIndex { context } => self.on_read(from, context),
             Body::ReadConfirmed { context, index } => {
@@ -111,11 +112,12 @@ impl Node {
                 Standing::Passed
             }
             Body::Vote { .. } => {
-                self.state.send(from, Body::VoteReply { granted: false });
+                self.refuse(from, Body::VoteReply { granted: false });
                 Standing::Passed
             }
-            // These are about no term: a question that is asked again, and answers that stay true.
+            // These are about no term: a question that is asked again, and what stays true.
             Body::PreVote { .. }
+            | Body::Committed { .. }
             | Body::Propose { .. }
             | Body::ReadIndex { .. }
             | Body::ReadConfirmed { .. }
@@ -159,11 +161,13 @@ impl Node {
         }
         let is_free = term > self.state.term || self.could_vote_for(from);
         let granted = is_free && is_up_to_date(last, self.state.log.last());
-        let mut reply = self.state.message(from, Body::PreVoteReply { granted });
-        if granted {
-            // The term in question, so that the candidate can tell this from an older answer.
-            reply.term = term;
+        if !granted {
+            self.refuse(from, Body::PreVoteReply { granted });
+            return;
         }
+        let mut reply = self.state.message(from, Body::PreVoteReply { granted });
+        // The term in question, so that the candidate can tell this from an older answer.
+        reply.term = term;
         self.state.outbox.push(reply);
     }
 
@@ -179,7 +183,7 @@ impl Node {
     fn on_vote(&mut self, from: NodeId, last: EntryId) {
         let granted = self.could_vote_for(from) && is_up_to_date(last, self.state.log.last());
         if !granted {
-            self.state.send(from, Body::VoteReply { granted });
+            self.refuse(from, Body::VoteReply { granted });
             return;
         }
         self.state.vote_for(from);
@@ -190,6 +194,29 @@ impl Node {
             Role::Leader(_) => {}
         }
         self.state.send_when_durable(from, Body::VoteReply { granted });
+    }
+
+    /// Refuses a vote.
+    ///
+    /// Two nodes lead a group; one removes itself, commits that, applies it, and the news of the
+    /// commit is lost. The other still counts it, and its log is one entry shorter: it will never
+    /// have this vote, and without it cannot learn that it needs no vote at all (tikv#10595).
+    /// What is committed is committed, so telling it is safe.
+    fn refuse(&mut self, from: NodeId, reply: Body) {
+        self.state.send(from, reply);
+        if !self.state.membership.is_voter(self.state.id()) && self.state.log.commit() > Index::ZERO
+        {
+            let last = self.state.log.committed();
+            self.state.send(from, Body::Committed { last });
+        }
+    }
+
+    /// Somebody knows this entry to be committed; if it is in our log, so is everything before it.
+    fn on_committed(&mut self, last: EntryId) {
+        let is_leader = matches!(self.role, Role::Leader(_));
+        if !is_leader && last.index > self.state.log.commit() && self.state.log.holds(last) {
+            self.state.log.commit_to(last.index);
+        }
     }
 
     /// One vote per term; the same candidate may ask again. A node that knows this term's leader
