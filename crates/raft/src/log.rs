@@ -232,6 +232,8 @@ impl Log {
             return Appended::Matched(self.committed());
         }
         let known = self.commit.since(slice.previous().index) as usize;
+        let (theirs, ours) = (slice.entries()[known - 1].id(), self.committed());
+        assert!(theirs == ours, "a leader has {theirs} where {ours} was committed");
         let rest = slice.entries().part(known, slice.entries().len());
         Appended::Matched(self.merge(&rest, slice.last()))
     }
@@ -468,3 +470,6 @@ impl Log {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

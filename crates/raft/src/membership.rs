@@ -330,3 +330,140 @@ fn insert(list: &mut Vec<NodeId>, id: NodeId) {
 fn remove(list: &mut Vec<NodeId>, id: NodeId) {
     list.retain(|&member| member != id);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[u64]) -> Vec<NodeId> {
+        ids.iter().filter_map(|&id| NodeId::new(id)).collect()
+    }
+
+    fn id(raw: u64) -> NodeId {
+        NodeId::new(raw).unwrap()
+    }
+
+    fn simple(changes: &[Change]) -> MembershipChange {
+        MembershipChange::Simple { changes: changes.to_vec(), context: Bytes::new() }
+    }
+
+    fn joint(changes: &[Change]) -> MembershipChange {
+        let (changes, leave) = (changes.to_vec(), Leave::OnRequest);
+        MembershipChange::Joint { changes, leave, context: Bytes::new() }
+    }
+
+    fn leave() -> MembershipChange {
+        MembershipChange::Leave { context: Bytes::new() }
+    }
+
+    fn three() -> Membership {
+        Membership::new(ids(&[1, 2, 3]), ids(&[4]))
+    }
+
+    /// Covers DD-conf-simple-safety.
+    #[test]
+    fn a_simple_change_moves_one_voter_and_never_the_last() {
+        let (add, remove) = (Change::AddVoter(id(5)), Change::Remove(id(1)));
+        let after = three().changed(&simple(&[add])).unwrap();
+        assert_eq!(after, Membership::new(ids(&[1, 2, 3, 5]), ids(&[4])));
+        let two = three().changed(&simple(&[add, remove]));
+        assert_eq!(two, Err(MembershipError::NotSimple { voters: 2 }));
+        let alone = Membership::new(ids(&[1]), []);
+        assert_eq!(alone.changed(&simple(&[remove])), Err(MembershipError::NoVoters));
+        let demoted = alone.changed(&simple(&[Change::AddLearner(id(1))]));
+        assert_eq!(demoted, Err(MembershipError::NoVoters));
+    }
+
+    /// Covers DD-conf-simple-idempotent, DD-conf-update.
+    #[test]
+    fn what_is_so_already_changes_nothing() {
+        for change in [Change::AddVoter(id(1)), Change::AddLearner(id(4)), Change::Remove(id(9))] {
+            assert_eq!(three().changed(&simple(&[change, change])), Ok(three()));
+        }
+        assert_eq!(three().changed(&simple(&[])), Ok(three()));
+    }
+
+    /// Covers DD-conf-simple-promote-demote.
+    #[test]
+    fn learners_are_promoted_and_voters_demoted() {
+        let promoted = three().changed(&simple(&[Change::AddVoter(id(4))])).unwrap();
+        assert_eq!(promoted, Membership::new(ids(&[1, 2, 3, 4]), []));
+        let demoted = promoted.changed(&simple(&[Change::AddLearner(id(2))])).unwrap();
+        assert_eq!(demoted, Membership::new(ids(&[1, 3, 4]), ids(&[2])));
+    }
+
+    /// Covers DD-conf-learners-next.
+    #[test]
+    fn a_demoted_voter_becomes_a_learner_when_it_no_longer_votes() {
+        let changes = [Change::AddLearner(id(1)), Change::AddVoter(id(4)), Change::AddVoter(id(5))];
+        let during = three().changed(&joint(&changes)).unwrap();
+        assert_eq!(during.voters(), ids(&[2, 3, 4, 5]));
+        assert_eq!(during.outgoing(), ids(&[1, 2, 3]));
+        assert_eq!((during.learners(), during.learners_next()), (&[][..], &ids(&[1])[..]));
+        assert!(during.is_voter(id(1)));
+        let after = during.changed(&leave()).unwrap();
+        assert_eq!(after, Membership::new(ids(&[2, 3, 4, 5]), ids(&[1])));
+    }
+
+    /// Covers DD-conf-joint-safety, DD-conf-autoleave.
+    #[test]
+    fn a_joint_configuration_is_entered_and_left_once() {
+        let change = joint(&[Change::AddVoter(id(5)), Change::Remove(id(1))]);
+        let during = three().changed(&change).unwrap();
+        assert_eq!(during.changed(&change), Err(MembershipError::AlreadyJoint));
+        assert_eq!(during.changed(&simple(&[])), Err(MembershipError::AlreadyJoint));
+        assert_eq!(three().changed(&leave()), Err(MembershipError::NotJoint));
+        assert_eq!(during.leave(), Leave::OnRequest);
+        let empty = Membership::default().changed(&change);
+        assert_eq!(empty, Err(MembershipError::NoVoters));
+        let nobody = joint(&[1, 2, 3].map(|raw| Change::Remove(id(raw))));
+        assert_eq!(three().changed(&nobody), Err(MembershipError::NoVoters));
+    }
+
+    /// Covers DD-conf-joint-idempotent.
+    #[test]
+    fn steps_of_a_joint_change_may_repeat_and_undo_each_other() {
+        let changes = [
+            Change::AddVoter(id(5)),
+            Change::AddVoter(id(5)),
+            Change::Remove(id(5)),
+            Change::AddLearner(id(3)),
+            Change::AddVoter(id(3)),
+            Change::Remove(id(9)),
+        ];
+        let during = three().changed(&joint(&changes)).unwrap();
+        assert_eq!(during.voters(), ids(&[1, 2, 3]));
+        assert_eq!(during.changed(&leave()), Ok(three()));
+    }
+
+    /// Covers DD-conf-restore.
+    #[test]
+    fn what_is_taken_apart_is_put_together_again_and_nonsense_is_not() {
+        let changes = [Change::AddLearner(id(1)), Change::AddVoter(id(5)), Change::Remove(id(4))];
+        for members in [three(), three().changed(&joint(&changes)).unwrap()] {
+            let parts = [members.voters(), members.outgoing(), members.learners()];
+            let [voters, outgoing, learners] = parts.map(<[NodeId]>::to_vec);
+            let next = members.learners_next().to_vec();
+            let again = Membership::from_parts(voters, outgoing, learners, next, members.leave());
+            assert_eq!(again, Some(members));
+        }
+        let parts = |lists: [&[u64]; 4]| {
+            let [voters, outgoing, learners, next] = lists.map(ids);
+            Membership::from_parts(voters, outgoing, learners, next, Leave::Automatic)
+        };
+        assert_eq!(parts([&[2, 1], &[], &[], &[]]), None, "not sorted");
+        assert_eq!(parts([&[1, 1], &[], &[], &[]]), None, "twice");
+        assert_eq!(parts([&[1, 2], &[], &[2], &[]]), None, "a voter and a learner");
+        assert_eq!(parts([&[1, 2], &[3], &[], &[4]]), None, "never voted");
+        assert_eq!(parts([&[], &[3], &[], &[]]), None, "nobody votes");
+        assert_eq!(parts([&[], &[], &[], &[]]), Some(Membership::default()));
+    }
+
+    #[test]
+    fn groups_are_bounded() {
+        let many = Membership::new((1..=VOTERS_MAX as u64).filter_map(NodeId::new), []);
+        let max = VOTERS_MAX;
+        let more = many.changed(&simple(&[Change::AddVoter(id(99))]));
+        assert_eq!(more, Err(MembershipError::TooMany { count: max + 1, max }));
+    }
+}

@@ -198,10 +198,13 @@ mod tests {
         assert_eq!(reached(&shared), 6);
     }
 
+    /// Voters, answers, and how the vote stands.
+    type Row<'a> = (&'a [u64], &'a [(u64, bool)], Tally);
+
     /// Covers DD-quorum-majority-vote.
     #[test]
     fn a_vote_is_won_lost_or_pending() {
-        let table: [(&[u64], &[(u64, bool)], Tally); 10] = [
+        let table: [Row; 10] = [
             (&[], &[], Tally::Won),
             (&[1], &[], Tally::Pending),
             (&[1], &[(1, true)], Tally::Won),
