@@ -158,9 +158,7 @@ pub enum ConfigError {
     #[error("lease reads need check_quorum")]
     LeaseWithoutCheckQuorum,
     /// A lease that may outlast the leader it belongs to.
-    #[error(
-        "a lease of {lease} ticks needs an election timeout of at least two ticks more than that, not {election}"
-    )]
+    #[error("a lease of {lease} ticks is too long for election_ticks {election}")]
     LeaseTooLong {
         /// What was set.
         lease: u32,

@@ -26,8 +26,9 @@ pub struct Message {
 
 /// What a message says.
 ///
-/// *Sealed* messages leave with the receipt of a write ([`Node::on_synced`](crate::Node::on_synced)),
-/// because they promise something about the sender's disk; the others leave at once.
+/// *Sealed* messages leave with the receipt of a write, out of
+/// [`Node::on_synced`](crate::Node::on_synced), because they promise something about the sender's
+/// disk; the others leave at once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// "Would you vote for me?" Raises nobody's term (Ongaro's thesis §9.6).
