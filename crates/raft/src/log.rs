@@ -55,7 +55,7 @@ pub(crate) struct Log {
     /// Writes that were handed out, oldest first.
     writes: VecDeque<Written>,
     /// To be handed out with the next write.
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Box<Snapshot>>,
     /// The last snapshot that this node received. Entries up to it are never handed out.
     restored: Index,
     applying: Applying,
@@ -297,7 +297,7 @@ impl Log {
     }
 
     /// Replaces the whole log by a snapshot. `Node` has checked that it is ahead.
-    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         let last = snapshot.last;
         assert!(
             last.index > self.commit,
@@ -324,7 +324,10 @@ impl Log {
     }
 
     /// Takes what waits to be written, for the write of this number.
-    pub(crate) fn take_unwritten(&mut self, number: WriteNumber) -> (Entries, Option<Snapshot>) {
+    pub(crate) fn take_unwritten(
+        &mut self,
+        number: WriteNumber,
+    ) -> (Entries, Option<Box<Snapshot>>) {
         self.seal();
         let entries = self.tail.range(self.written.next(), self.last.index.next());
         self.written = self.last.index;

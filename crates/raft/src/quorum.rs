@@ -46,18 +46,25 @@ pub(crate) fn reached(numbers: &mut [u64]) -> u64 {
 
 /// The highest number that a majority of both halves has reached. `numbers` says for each voter
 /// which halves it belongs to.
-pub(crate) fn reached_jointly(numbers: impl Iterator<Item = (Halves, u64)>) -> u64 {
-    let mut incoming = Half::default();
-    let mut outgoing = Half::default();
-    for (halves, number) in numbers {
-        if halves.incoming {
-            incoming.push(number);
-        }
-        if halves.outgoing {
-            outgoing.push(number);
-        }
+pub(crate) fn reached_jointly(numbers: impl Iterator<Item = (Halves, u64)> + Clone) -> u64 {
+    let incoming = numbers.clone().filter(|(halves, _)| halves.incoming);
+    let reached = reached_by(incoming.map(|(_, number)| number));
+    // Nearly always there is one half.
+    if numbers.clone().all(|(halves, _)| !halves.outgoing) {
+        return reached;
     }
-    incoming.reached().min(outgoing.reached())
+    let outgoing = numbers.filter(|(halves, _)| halves.outgoing);
+    reached.min(reached_by(outgoing.map(|(_, number)| number)))
+}
+
+fn reached_by(voters: impl Iterator<Item = u64>) -> u64 {
+    let mut numbers = [0; VOTERS_MAX];
+    let mut count = 0;
+    for number in voters {
+        numbers[count] = number;
+        count += 1;
+    }
+    reached(&mut numbers[..count])
 }
 
 /// Which halves of a configuration a node votes in.
@@ -79,24 +86,6 @@ impl Halves {
     /// Whether the node votes at all.
     pub(crate) fn any(self) -> bool {
         self.incoming || self.outgoing
-    }
-}
-
-/// The numbers of one half, on the stack.
-#[derive(Default)]
-struct Half {
-    numbers: [u64; VOTERS_MAX],
-    count: usize,
-}
-
-impl Half {
-    fn push(&mut self, number: u64) {
-        self.numbers[self.count] = number;
-        self.count += 1;
-    }
-
-    fn reached(&mut self) -> u64 {
-        reached(&mut self.numbers[..self.count])
     }
 }
 

@@ -67,7 +67,7 @@ pub struct LogWrite {
     /// To be appended. They replace everything from the first one's index on.
     pub entries: Entries,
     /// Replaces the state machine and the whole log, which goes on after its last entry.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Box<Snapshot>>,
     pub(crate) number: WriteNumber,
     pub(crate) node: NodeId,
 }

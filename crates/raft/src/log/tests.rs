@@ -186,7 +186,7 @@ fn a_snapshot_replaces_the_log_and_counts_when_it_is_durable() {
     log.append(slice(1, (1, 3), &[(1, 4)]));
     let before = write(&mut log, &store, 1);
     let (membership, data) = (Membership::default(), bytes::Bytes::new());
-    log.restore(Snapshot { last: id(3, 20), membership, data });
+    log.restore(Box::new(Snapshot { last: id(3, 20), membership, data }));
     log.append(slice(3, (3, 20), &[(3, 21)]));
     log.commit_to(Index(21));
     let (entries, snapshot) = log.take_unwritten(WriteNumber(2));

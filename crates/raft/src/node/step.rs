@@ -47,7 +47,7 @@ impl Node {
             }
             Body::Snapshot(snapshot) => {
                 let follower = Self::hear_leader(&mut self.role, &mut self.state, from);
-                return follower.on_snapshot(&mut self.state, from, *snapshot);
+                return follower.on_snapshot(&mut self.state, from, snapshot);
             }
             Body::AppendAccepted { matched, round } => {
                 if let Role::Leader(leader) = &mut self.role {

@@ -95,7 +95,7 @@ impl Follower {
         &mut self,
         state: &mut State,
         from: NodeId,
-        snapshot: Snapshot,
+        snapshot: Box<Snapshot>,
     ) -> Result<(), StepError> {
         let last = snapshot.last;
         if last.index <= state.log.commit() {

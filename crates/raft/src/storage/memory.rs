@@ -64,7 +64,7 @@ impl MemoryLogStore {
     pub fn write(&self, write: &LogWrite) {
         let mut state = self.lock();
         if let Some(snapshot) = &write.snapshot {
-            state.install(snapshot.clone());
+            state.install(Snapshot::clone(snapshot));
         }
         state.append(&write.entries);
         if let Some(hard_state) = write.hard_state {
