@@ -1,0 +1,575 @@
+//! A group in one thread, from a seed: nodes with clocks of their own, disks that finish late, and
+//! a network that loses, repeats, delays and reorders.
+//!
+//! Time is a number. What happens next is the earliest event of a queue; every choice is drawn
+//! from the seed, so that a seed is a whole run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kiva_raft::{
+    Body, Change, Config, EntryId, Leave, Membership, MembershipChange, MemoryLogStore, Message,
+    NodeId, Proposed, ReadMode, ReadOutcome, SnapshotOutcome,
+};
+
+use super::checker::Checker;
+use super::group::{at, id};
+use super::peer::Peer;
+use super::print;
+
+/// Length of a tick of a clock that goes right.
+const TICK: u64 = 100;
+/// Clocks go wrong by this much of a hundred at most. Leases of 8 of 10 ticks allow for that:
+/// 92 / 108 is more than 8 / 10.
+const SKEW: u64 = 8;
+/// How long there are faults.
+const TROUBLE: u64 = 300 * TICK;
+/// How long a group without faults may take until it commits something.
+const PATIENCE: u64 = 600 * TICK;
+
+/// A refusal is for a driver's log: nothing is to be done about it.
+fn ignore<T, E>(_: Result<T, E>) {}
+
+/// Draws from a seed (SplitMix64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+enum Event {
+    Tick(NodeId),
+    Deliver(Message),
+    /// Some writes of this node are done. The number tells the start of the node it belongs to.
+    Sync(NodeId, u64),
+    Apply(NodeId, u64),
+    Restart(NodeId),
+    Report(NodeId, NodeId, SnapshotOutcome),
+    Heal,
+    Client,
+    Trouble,
+}
+
+/// What a run showed.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) steps: usize,
+    pub(crate) committed: u64,
+    pub(crate) elections: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) changes: u64,
+    pub(crate) crashes: u64,
+    pub(crate) reads: u64,
+    pub(crate) leases: u64,
+}
+
+/// A group and everything that happens to it.
+pub(crate) struct World {
+    dice: Dice,
+    now: u64,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    peers: BTreeMap<NodeId, Peer>,
+    periods: BTreeMap<NodeId, u64>,
+    starts: BTreeMap<NodeId, u64>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    checker: Checker,
+    is_calm: bool,
+    loss: u64,
+    repeats: u64,
+    delay: u64,
+    disk: u64,
+    names: u64,
+    summary: Summary,
+    trace: bool,
+}
+
+impl World {
+    /// Runs the group of this seed to its end; panics where something does not hold.
+    pub(crate) fn run(seed: u64, trace: bool) -> Summary {
+        let mut world = Self::born(seed, trace);
+        while world.now < TROUBLE {
+            world.step();
+        }
+        world.calm_down();
+        let first = world.checker.committed();
+        let mut proposed: Option<EntryId> = None;
+        let end = world.now + PATIENCE;
+        while world.now < end {
+            world.step();
+            if world.is_done(&mut proposed) {
+                return world.finish();
+            }
+        }
+        panic!("nothing was applied everywhere after {first}, {proposed:?}: {}", world.describe());
+    }
+
+    fn born(seed: u64, trace: bool) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x1234_5678);
+        let count = dice.pick(&[3, 3, 5, 5, 7]);
+        let spares = dice.below(3);
+        let voters = if dice.percent(80) { count } else { count - 1 };
+        let members = Membership::new((1..=voters).map(id), (voters + 1..=count).map(id));
+        let start = dice.pick(&[EntryId::ZERO, at(5, 5)]);
+        let config = Self::settings(&mut dice);
+        let mut world = Self {
+            now: 0,
+            sequence: 0,
+            queue: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            periods: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            checker: Checker::default(),
+            is_calm: false,
+            loss: dice.pick(&[0, 2, 10, 25]),
+            repeats: dice.pick(&[0, 5, 20]),
+            delay: dice.pick(&[5, 30, 150, 400]),
+            disk: dice.pick(&[1, 20, 100, 600]),
+            names: 0,
+            summary: Summary::default(),
+            trace,
+            dice,
+        };
+        for number in 1..=count + spares {
+            let store = match (start, number <= count) {
+                (EntryId::ZERO, _) => MemoryLogStore::new(members.clone()),
+                (start, true) => MemoryLogStore::starting_at(start, members.clone()),
+                (_, false) => MemoryLogStore::new(Membership::default()),
+            };
+            let node = id(number);
+            let peer = Peer::open(Config { id: node, ..config.clone() }, store, seed)
+                .expect("the node starts");
+            world.checker.started(node, &peer);
+            world.peers.insert(node, peer);
+            world.starts.insert(node, 0);
+            let period = TICK - SKEW + world.dice.below(2 * SKEW + 1);
+            world.periods.insert(node, period);
+            world.after(period, Event::Tick(node));
+        }
+        world.after(1, Event::Client);
+        world.after(20 * TICK, Event::Trouble);
+        world
+    }
+
+    fn settings(dice: &mut Dice) -> Config {
+        let mut config = Config::new(id(1));
+        config.pre_vote = dice.percent(70);
+        config.check_quorum = dice.percent(70);
+        if config.check_quorum && dice.percent(60) {
+            config.reads = ReadMode::Lease { ticks: 8 };
+        }
+        config.forward_proposals = dice.percent(30);
+        config.eager_commit = dice.percent(30);
+        config.append_bytes_max = dice.pick(&[1, 20, 1024 * 1024]);
+        config.inflight_messages_max = dice.pick(&[1, 2, 4, 256]);
+        config.inflight_bytes_max = dice.pick(&[0, 50, 16 * 1024 * 1024]);
+        config.apply_bytes_max = dice.pick(&[0, 20, 1024 * 1024]);
+        config.applying_bytes_max = dice.pick(&[0, 50, 16 * 1024 * 1024]);
+        config.uncommitted_bytes_max = dice.pick(&[100, 64 * 1024 * 1024]);
+        config.tail_bytes_max = dice.pick(&[0, 30, 1024 * 1024]);
+        config
+    }
+
+    fn after(&mut self, delay: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + delay.max(1), self.sequence), event);
+    }
+
+    #[expect(clippy::print_stdout, reason = "a seed that is replayed is to be read")]
+    fn say(&self, line: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>7} {}", self.now, line());
+        }
+    }
+
+    fn step(&mut self) {
+        let ((now, _), event) = self.queue.pop_first().expect("clocks never stop");
+        self.now = now;
+        self.summary.steps += 1;
+        match event {
+            Event::Tick(node) => {
+                let period = self.periods[&node];
+                self.after(period, Event::Tick(node));
+                self.with(node, |peer| peer.node().tick());
+            }
+            Event::Deliver(message) => {
+                self.say(|| format!("deliver {}", print::message(&message)));
+                let to = message.to;
+                self.with(to, |peer| ignore(peer.node().step(message)));
+            }
+            Event::Sync(node, start) if self.starts[&node] == start => self.sync(node),
+            Event::Apply(node, start) if self.starts[&node] == start => self.apply(node),
+            Event::Sync(..) | Event::Apply(..) => {}
+            Event::Restart(node) => self.restart(node),
+            Event::Report(node, other, outcome) => {
+                self.with(node, |peer| peer.node().report_snapshot(other, outcome));
+            }
+            Event::Heal => self.cut.clear(),
+            Event::Client => self.client(),
+            Event::Trouble => self.trouble(),
+        }
+    }
+
+    /// Does something to a node that is up, and what follows from it.
+    fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Peer)) {
+        let peer = self.peers.get_mut(&node).expect("the node exists");
+        if peer.node.is_none() {
+            return;
+        }
+        act(peer);
+        self.checker.look(&self.peers, node);
+        // A driver may be busy with something else for a while.
+        if self.is_calm || !self.dice.percent(10) {
+            self.drain(node);
+        }
+    }
+
+    fn drain(&mut self, node: NodeId) {
+        loop {
+            let peer = self.peers.get_mut(&node).expect("the node exists");
+            let Some(mut ready) = peer.node().ready() else { return };
+            let start = self.starts[&node];
+            if let Some(write) = &ready.write {
+                self.checker.writes(node, write);
+                let line = print::write(write);
+                let delay = self.dice.below(self.disk);
+                self.after(delay, Event::Sync(node, start));
+                self.say(|| format!("{node} writes {line}"));
+            }
+            if !ready.committed.is_empty() {
+                let delay = self.dice.below(20);
+                self.after(delay, Event::Apply(node, start));
+            }
+            self.peers.get_mut(&node).expect("the node exists").absorb(&mut ready);
+            if let Some(change) = &ready.change {
+                self.say(|| format!("{node} becomes {}", print::role(change)));
+            }
+            for outcome in &ready.reads {
+                if let ReadOutcome::Confirmed { context, index } = outcome {
+                    self.say(|| format!("{node} reads {}", print::read(outcome)));
+                    self.checker.confirms(node, context, *index);
+                }
+            }
+            self.send(node, ready.messages);
+            self.checker.look(&self.peers, node);
+        }
+    }
+
+    fn send(&mut self, node: NodeId, messages: Vec<Message>) {
+        for message in messages {
+            self.checker.leaves(&message, &self.peers[&node]);
+            let is_snapshot = matches!(message.body, Body::Snapshot(_));
+            self.summary.snapshots += u64::from(is_snapshot);
+            let is_cut = self.cut.contains(&(message.from, message.to));
+            let is_down = self.peers.get(&message.to).is_none_or(|peer| peer.node.is_none());
+            let is_lost = is_cut || is_down || (!self.is_calm && self.dice.percent(self.loss));
+            let lost = if is_lost { " (lost)" } else { "" };
+            self.say(|| format!("{}{lost}", print::message(&message)));
+            let delay = self.dice.below(self.delay);
+            let (from, to) = (message.from, message.to);
+            if is_snapshot {
+                let outcome = if is_lost { SnapshotOutcome::Failed } else { SnapshotOutcome::Sent };
+                let late = self.dice.below(2 * self.delay);
+                self.after(late, Event::Report(from, to, outcome));
+            }
+            if is_lost {
+                if self.dice.percent(5) {
+                    self.peers.get_mut(&from).expect("it sent").node().report_unreachable(to);
+                }
+                continue;
+            }
+            if !self.is_calm && self.dice.percent(self.repeats) {
+                let late = self.dice.below(4 * self.delay);
+                self.after(late, Event::Deliver(message.clone()));
+            }
+            self.after(delay, Event::Deliver(message));
+        }
+    }
+
+    fn sync(&mut self, node: NodeId) {
+        let outstanding = self.peers[&node].writes.len() as u64;
+        if outstanding == 0 {
+            return;
+        }
+        // Several finish at once now and then.
+        let count = if self.dice.percent(70) { 1 } else { 1 + self.dice.below(outstanding) };
+        self.say(|| format!("{node} synced {count} of {outstanding}"));
+        let peer = self.peers.get_mut(&node).expect("the node exists");
+        let messages = peer.sync(count as usize);
+        let state = peer.state;
+        if state.applied > kiva_raft::Index::ZERO {
+            self.checker.state(node, state);
+        }
+        self.send(node, messages);
+        self.with(node, |_| ());
+        if !self.peers[&node].writes.is_empty() {
+            let (delay, start) = (self.dice.below(self.disk), self.starts[&node]);
+            self.after(delay, Event::Sync(node, start));
+        }
+    }
+
+    fn apply(&mut self, node: NodeId) {
+        while self.is_calm || !self.dice.percent(20) {
+            let peer = self.peers.get_mut(&node).expect("the node exists");
+            let done = peer.apply(1);
+            let state = peer.state;
+            let Some(applied) = done.first() else { return };
+            self.say(|| format!("{node} applies {}", print::entry(&applied.entry)));
+            self.checker.applies(node, &applied.entry, state);
+            if let Some(Ok(_)) = applied.members {
+                self.summary.changes += 1;
+            }
+            self.checker.look(&self.peers, node);
+        }
+        self.with(node, |_| ());
+        let (delay, start) = (self.dice.below(50), self.starts[&node]);
+        self.after(delay, Event::Apply(node, start));
+    }
+
+    /// Somebody wants something.
+    fn client(&mut self) {
+        let wait = self.dice.below(40);
+        self.after(wait, Event::Client);
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        let leaders: Vec<NodeId> = all.iter().copied().filter(|node| self.leads(*node)).collect();
+        let anybody = self.dice.pick(&all);
+        let node = match leaders.is_empty() || self.dice.percent(20) {
+            true => anybody,
+            false => self.dice.pick(&leaders),
+        };
+        if self.peers[&node].node.is_none() {
+            return;
+        }
+        let choice = self.dice.below(100);
+        let name = self.name();
+        // What a driver does when it is asked for something that needs the clock: nothing is due.
+        match choice {
+            _ if self.is_calm => {}
+            0..45 => self.with(node, |peer| ignore(peer.node().propose(name))),
+            45..65 => {
+                self.checker.asks(name.clone());
+                self.with(node, |peer| ignore(peer.node().read_index(name)));
+            }
+            65..85 => {
+                let index = self.peers[&node].node.as_ref().and_then(|node| node.lease_read());
+                if let Some(index) = index {
+                    self.checker.leases(node, index);
+                }
+            }
+            85..88 => {
+                let target = self.dice.pick(&all);
+                self.say(|| format!("transfer from {node} to {target}"));
+                self.with(node, |peer| ignore(peer.node().transfer_leadership(target)));
+            }
+            88..93 => self.change_members(node, &all),
+            93..98 => self.compact(node),
+            98 => self.with(node, |peer| peer.node().announce_commit()),
+            _ => {
+                self.say(|| format!("{anybody} campaigns"));
+                self.with(anybody, |peer| ignore(peer.node().campaign()));
+            }
+        }
+    }
+
+    fn name(&mut self) -> Bytes {
+        self.names += 1;
+        format!("p{}", self.names).into()
+    }
+
+    fn leads(&self, node: NodeId) -> bool {
+        self.peers[&node].node.as_ref().is_some_and(kiva_raft::Node::is_leader)
+    }
+
+    fn change_members(&mut self, node: NodeId, all: &[NodeId]) {
+        let steps = if self.dice.percent(60) { 1 } else { 1 + self.dice.below(3) };
+        let mut changes = Vec::new();
+        for _ in 0..steps {
+            let target = self.dice.pick(all);
+            changes.push(match self.dice.below(5) {
+                0..2 => Change::AddVoter(target),
+                2 => Change::AddLearner(target),
+                _ => Change::Remove(target),
+            });
+        }
+        let context = Bytes::new();
+        let change = match self.dice.below(4) {
+            0 => MembershipChange::Leave { context },
+            1 => MembershipChange::Joint { changes, leave: Leave::OnRequest, context },
+            2 => MembershipChange::Joint { changes, leave: Leave::Automatic, context },
+            _ => MembershipChange::new(changes, context),
+        };
+        self.say(|| format!("{node} is asked for {}", print::change(&change)));
+        self.with(node, |peer| ignore(peer.node().propose_membership(change)));
+    }
+
+    /// Flushes the state machine, and drops what of the log it no longer needs.
+    fn compact(&mut self, node: NodeId) {
+        let is_short = self.dice.percent(70);
+        self.with(node, |peer| {
+            if let Some(snapshot) = peer.build_snapshot()
+                && is_short
+            {
+                peer.store.compact(snapshot.last.index).expect("what is applied is in the log");
+            }
+            peer.node().on_log_fetched();
+        });
+    }
+
+    /// Something goes wrong.
+    fn trouble(&mut self) {
+        let wait = self.dice.below(25 * TICK);
+        self.after(wait, Event::Trouble);
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        if self.is_calm {
+            // Nothing goes wrong any more; snapshots are still built.
+            all.iter().for_each(|node| self.compact(*node));
+            return;
+        }
+        let node = self.dice.pick(&all);
+        match self.dice.below(10) {
+            0..5 => {
+                let outstanding = self.peers[&node].writes.len() as u64;
+                let kept = self.dice.below(outstanding + 1);
+                self.crash(node, kept as usize);
+            }
+            5 => {
+                for node in &all {
+                    self.crash(*node, 0);
+                }
+            }
+            6..8 => {
+                for other in &all {
+                    self.cut.insert((node, *other));
+                    if self.dice.percent(80) {
+                        self.cut.insert((*other, node));
+                    }
+                }
+                let length = self.dice.below(40 * TICK);
+                self.after(length, Event::Heal);
+            }
+            _ => {
+                let half: Vec<bool> = all.iter().map(|_| self.dice.percent(50)).collect();
+                for (left, left_half) in all.iter().zip(&half) {
+                    for (right, right_half) in all.iter().zip(&half) {
+                        if left_half != right_half {
+                            self.cut.insert((*left, *right));
+                        }
+                    }
+                }
+                let length = self.dice.below(40 * TICK);
+                self.after(length, Event::Heal);
+            }
+        }
+    }
+
+    fn crash(&mut self, node: NodeId, kept: usize) {
+        let peer = self.peers.get_mut(&node).expect("the node exists");
+        if peer.node.is_none() {
+            return;
+        }
+        peer.crash(kept);
+        self.summary.crashes += 1;
+        *self.starts.get_mut(&node).expect("the node exists") += 1;
+        self.say(|| format!("{node} crashes, {kept} writes survive"));
+        let delay = self.dice.below(20 * TICK);
+        self.after(delay, Event::Restart(node));
+    }
+
+    fn restart(&mut self, node: NodeId) {
+        let peer = self.peers.get_mut(&node).expect("the node exists");
+        if peer.node.is_some() {
+            return;
+        }
+        peer.restart().expect("the node starts again");
+        self.say(|| format!("{node} starts again"));
+        self.checker.started(node, &self.peers[&node]);
+        self.with(node, |_| ());
+    }
+
+    fn calm_down(&mut self) {
+        self.is_calm = true;
+        self.cut.clear();
+        (self.delay, self.disk) = (20, 20);
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in all {
+            self.restart(node);
+            self.compact(node);
+        }
+    }
+
+    /// Whether something that was proposed after the faults is applied on every member.
+    fn is_done(&mut self, proposed: &mut Option<EntryId>) -> bool {
+        let leads = |peer: &&mut Peer| peer.node.as_ref().is_some_and(|node| node.is_leader());
+        let leader = self
+            .peers
+            .values_mut()
+            .filter(leads)
+            .max_by_key(|peer| peer.node.as_ref().map(kiva_raft::Node::term));
+        let Some(leader) = leader else { return false };
+        let leader_id = leader.config.id;
+        let term = leader.node().term();
+        if proposed.is_none_or(|id| id.term != term) {
+            let Ok(Proposed::Appended(id)) = leader.node().propose(Bytes::from_static(b"last"))
+            else {
+                return false;
+            };
+            *proposed = Some(id);
+            self.drain(leader_id);
+        }
+        let members = self.peers[&leader_id].node.as_ref().map(|node| node.membership().members());
+        let members = members.unwrap_or_default();
+        let index = proposed.expect("proposed above").index;
+        if self.peers[&leader_id].state.applied < index {
+            return false;
+        }
+        if !self.peers[&leader_id].config.check_quorum {
+            // Without check-quorum a node that was removed and does not know disturbs the others
+            // for ever (§6); its driver has to end it.
+            let gone: Vec<NodeId> =
+                self.peers.keys().copied().filter(|node| !members.contains(node)).collect();
+            for node in gone {
+                self.peers.get_mut(&node).expect("the node exists").crash(0);
+                *self.starts.get_mut(&node).expect("the node exists") += 1;
+            }
+        }
+        members.iter().all(|node| self.peers[node].state.applied >= index)
+    }
+
+    fn finish(mut self) -> Summary {
+        for peer in self.peers.values_mut() {
+            let elections =
+                peer.node.as_ref().map_or(0, |node| node.status().counters.elections_won);
+            self.summary.elections += elections;
+        }
+        self.summary.committed = self.checker.committed().0;
+        self.summary.reads = self.checker.reads_checked;
+        self.summary.leases = self.checker.leases_checked;
+        self.summary
+    }
+
+    fn describe(&self) -> String {
+        let nodes = self.peers.values().filter_map(|peer| peer.node.as_ref());
+        let lines: Vec<String> = nodes.flat_map(|node| print::status(&node.status())).collect();
+        format!("\n{}\n{:#?}", lines.join("\n"), self.peers.values().next().map(|p| &p.config))
+    }
+}
