@@ -59,10 +59,11 @@ impl Source {
     }
 }
 
-/// Whether a whole file is test code: in a `tests` or `benches` folder, or a `tests` module.
+/// Whether a whole file is no part of the product: in a folder of tests, benches or examples, or a
+/// `tests` module.
 fn is_test_path(path: &str) -> bool {
     let mut parts = path.split('/');
-    parts.any(|part| matches!(part, "tests" | "benches" | "tests.rs"))
+    parts.any(|part| matches!(part, "tests" | "benches" | "examples" | "tests.rs"))
 }
 
 /// Where `needle` stands in `line` as a word of its own, and not as a part of a longer name.
@@ -227,7 +228,12 @@ mod tests {
 
     #[test]
     fn files_for_tests_are_marked_whole() {
-        for path in ["crates/x/tests/a.rs", "crates/x/src/a/tests.rs", "crates/x/benches/b.rs"] {
+        for path in [
+            "crates/x/tests/a.rs",
+            "crates/x/src/a/tests.rs",
+            "crates/x/benches/b.rs",
+            "crates/x/examples/e.rs",
+        ] {
             assert_eq!(Source::new(path, "fn a() {}\n").is_test, [true], "{path}");
         }
     }
