@@ -1,5 +1,6 @@
 //! What a node is told when it starts.
 
+use crate::flaw::Flaws;
 use crate::id::{Index, NodeId};
 use crate::limits::LEASE_MARGIN_TICKS;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub is_first_start: bool,
     /// What the state machine has applied already, when that is more than the log store knows.
     pub applied: Index,
+    /// Bugs on purpose; none, and none to be had, without the feature `seeded-bugs`.
+    pub flaws: Flaws,
 }
 
 impl Config {
@@ -80,6 +83,7 @@ impl Config {
             tail_bytes_max: 1024 * 1024,
             is_first_start: false,
             applied: Index::ZERO,
+            flaws: Flaws::NONE,
         }
     }
 

@@ -149,6 +149,7 @@
 pub mod config;
 mod entry;
 mod error;
+mod flaw;
 mod id;
 pub mod limits;
 mod log;
@@ -170,6 +171,7 @@ pub use error::{
     CampaignError, OpenError, ProposeError, Proposed, QuiesceError, ReadError, StepError,
     TransferError,
 };
+pub use flaw::{Flaw, Flaws};
 pub use id::{EntryId, Index, NodeId, Term};
 pub use log::{LogSlice, SliceError};
 pub use membership::{Change, Leave, Membership, MembershipChange, MembershipError};

@@ -17,6 +17,7 @@ mod tail;
 use std::collections::VecDeque;
 
 use crate::entry::{Entries, Entry, Payload, fitting};
+use crate::flaw::{Flaw, Flaws};
 use crate::id::{EntryId, Index, Term};
 use crate::ready::WriteNumber;
 use crate::storage::{LogError, LogStore, Snapshot};
@@ -63,6 +64,7 @@ pub(crate) struct Log {
     is_stalled: bool,
     /// The last thing the store could not do.
     pub(crate) fault: Option<LogError>,
+    pub(crate) flaws: Flaws,
 }
 
 /// A write that is on its way to the disk.
@@ -103,6 +105,7 @@ impl Log {
             applying: Applying::default(),
             is_stalled: false,
             fault: None,
+            flaws: Flaws::NONE,
             store,
         }
     }
@@ -249,6 +252,9 @@ impl Log {
     /// "If an existing entry conflicts").
     fn merge(&mut self, entries: &Entries, last: EntryId) -> EntryId {
         let Some(news) = entries.iter().position(|entry| !self.holds(entry.id())) else {
+            if self.flaws.has(Flaw::StaleAppendTruncates) && last.index < self.last.index {
+                self.truncate(last.index.next().max(self.commit.next()));
+            }
             return last;
         };
         let index = entries[news].index;
@@ -281,6 +287,9 @@ impl Log {
         self.last = self.tail.last();
         self.written = self.written.min(kept);
         self.durable = self.durable.min(kept);
+        if self.flaws.has(Flaw::ReceiptForReplaced) {
+            return;
+        }
         for write in &mut self.writes {
             write.covers = write.covers.min(kept);
         }
@@ -364,6 +373,9 @@ impl Log {
 
     /// Where the entries end that may be handed out.
     fn appliable(&self) -> Index {
+        if self.flaws.has(Flaw::ApplyBeforeSync) && !self.is_installing() {
+            return self.commit;
+        }
         self.commit.min(self.durable)
     }
 

@@ -14,6 +14,7 @@ use crate::entry::Payload;
 use crate::error::{
     CampaignError, OpenError, ProposeError, Proposed, QuiesceError, ReadError, TransferError,
 };
+use crate::flaw::Flaw;
 use crate::id::{Index, NodeId, Term};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipChange, MembershipError};
@@ -77,7 +78,8 @@ impl Node {
         }
         rng.stir(config.id.get());
         // The commit index may have been lost with the last write; what was applied was committed.
-        let log = Log::new(store, hard_state.commit.max(applied), applied);
+        let mut log = Log::new(store, hard_state.commit.max(applied), applied);
+        log.flaws = config.flaws;
         let mut state = State::new(config, rng, hard_state, initial.membership, log);
         let role = Role::Follower(Follower::new(state.draw_timeout()));
         Ok(Self { state, role, told: RoleChange::default(), is_quiescent: false })
@@ -429,7 +431,7 @@ impl Node {
     /// heard of within the shortest election timeout lives as far as anybody can tell (thesis
     /// §4.2.3), and may serve reads because of that promise.
     fn defends_leader(&self) -> bool {
-        if !self.state.config.check_quorum {
+        if !self.state.config.check_quorum || self.state.config.flaws.has(Flaw::NoDefence) {
             return false;
         }
         let lately = match &self.role {
@@ -458,10 +460,12 @@ impl Node {
         if self.state.log.is_installing() {
             return Err(CampaignError::SnapshotPending);
         }
-        if !self.state.membership.is_voter(self.state.id()) {
+        let is_voter = self.state.membership.is_voter(self.state.id());
+        if !is_voter && !self.state.config.flaws.has(Flaw::NonVoterCampaigns) {
             return Err(CampaignError::NotVoter);
         }
-        if self.state.has_unapplied_change() {
+        let is_careful = !self.state.config.flaws.has(Flaw::CampaignUnapplied);
+        if is_careful && self.state.has_unapplied_change() {
             return Err(CampaignError::ChangePending);
         }
         Ok(())

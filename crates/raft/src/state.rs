@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, ReadMode};
 use crate::entry::{Entries, Payload};
+use crate::flaw::Flaw;
 use crate::id::{EntryId, Index, NodeId, Term};
 use crate::log::Log;
 use crate::membership::{Membership, MembershipChange};
@@ -105,7 +106,7 @@ impl State {
     /// Gives this term's vote.
     pub(crate) fn vote_for(&mut self, id: NodeId) {
         assert!(
-            self.vote.is_none_or(|vote| vote == id),
+            self.vote.is_none_or(|vote| vote == id) || self.config.flaws.has(Flaw::VoteTwice),
             "node {} has voted for {:?} in term {} and votes for {id}",
             self.id(),
             self.vote,
@@ -134,6 +135,14 @@ impl State {
 
     /// Sends what promises that term, vote and log, as they are now, are durable.
     pub(crate) fn send_when_durable(&mut self, to: NodeId, body: Body) {
+        let flaw = match body {
+            Body::VoteReply { .. } => Flaw::VoteBeforeSync,
+            Body::Vote { .. } => Flaw::AskBeforeSync,
+            _ => Flaw::AcknowledgeBeforeSync,
+        };
+        if self.config.flaws.has(flaw) {
+            return self.send(to, body);
+        }
         let message = self.message(to, body);
         match self.seal_number() {
             Some(number) => self.seal(number, message),
@@ -200,9 +209,12 @@ impl State {
         }
         self.issued = self.issued.next();
         let (entries, snapshot) = self.log.take_unwritten(self.issued);
-        let hard_state = self.hard_state();
+        let mut hard_state = self.hard_state();
         let changed = hard_state != self.saved;
         self.saved = hard_state;
+        if self.config.flaws.has(Flaw::VoteNotSaved) {
+            hard_state.vote = None;
+        }
         Some(LogWrite {
             hard_state: changed.then_some(hard_state),
             entries,

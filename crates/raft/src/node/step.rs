@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Node;
 use crate::entry::Payload;
 use crate::error::{ProposeError, StepError, TransferError};
+use crate::flaw::Flaw;
 use crate::id::{EntryId, Index, NodeId, Term};
 use crate::message::{Body, Message, Round, VoteReason};
 use crate::role::Role;
@@ -160,7 +161,7 @@ impl Node {
             return;
         }
         let is_free = term > self.state.term || self.could_vote_for(from);
-        let granted = is_free && is_up_to_date(last, self.state.log.last());
+        let granted = is_free && self.is_up_to_date(last);
         if !granted {
             self.refuse(from, Body::PreVoteReply { granted });
             return;
@@ -181,7 +182,7 @@ impl Node {
 
     /// Raft figure 2, RequestVote. The term is ours by now.
     fn on_vote(&mut self, from: NodeId, last: EntryId) {
-        let granted = self.could_vote_for(from) && is_up_to_date(last, self.state.log.last());
+        let granted = self.could_vote_for(from) && self.is_up_to_date(last);
         if !granted {
             self.refuse(from, Body::VoteReply { granted });
             return;
@@ -223,9 +224,15 @@ impl Node {
     /// has no use for another.
     fn could_vote_for(&self, id: NodeId) -> bool {
         match self.state.vote {
+            _ if self.state.config.flaws.has(Flaw::VoteTwice) => true,
             Some(vote) => vote == id,
             None => self.state.leader.is_none(),
         }
+    }
+
+    fn is_up_to_date(&self, last: EntryId) -> bool {
+        is_up_to_date(last, self.state.log.last())
+            || self.state.config.flaws.has(Flaw::VoteForStaleLog)
     }
 
     fn on_vote_reply(&mut self, from: NodeId, granted: bool) {

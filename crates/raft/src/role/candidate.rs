@@ -7,9 +7,10 @@
 //! more, and the grants for the first request arrive. It would win with a log that lacks what was
 //! committed at 6 to 9.
 
+use crate::flaw::Flaw;
 use crate::id::{EntryId, NodeId};
 use crate::message::{Body, VoteReason};
-use crate::quorum::{Tally, tally_jointly};
+use crate::quorum::{Tally, tally, tally_jointly};
 use crate::state::State;
 
 /// What is being asked.
@@ -67,8 +68,12 @@ impl Candidate {
 
     /// Counts an answer.
     pub(crate) fn on_answer(&mut self, state: &State, from: NodeId, granted: bool) -> Tally {
-        if self.answers.iter().all(|(id, _)| *id != from) {
+        let flaws = state.config.flaws;
+        if self.answers.iter().all(|(id, _)| *id != from) || flaws.has(Flaw::GrantsAddUp) {
             self.answers.push((from, granted));
+        }
+        if flaws.has(Flaw::ElectByOneHalf) {
+            return tally(state.membership.voters(), &self.answers);
         }
         tally_jointly(&state.membership, &self.answers)
     }

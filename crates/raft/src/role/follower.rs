@@ -1,6 +1,7 @@
 //! A node that takes what the leader sends, and waits for one when there is none.
 
 use crate::error::StepError;
+use crate::flaw::Flaw;
 use crate::id::{Index, NodeId};
 use crate::log::{Appended, LogSlice};
 use crate::message::{Body, Round};
@@ -68,7 +69,11 @@ impl Follower {
             Appended::Matched(matched) => {
                 self.verified = self.verified.max(matched.index);
                 // Not the last index: what follows the append may differ from the leader's log.
-                state.log.commit_to(commit.min(matched.index));
+                let verified = match state.config.flaws.has(Flaw::CommitUnverified) {
+                    true => state.log.last().index,
+                    false => matched.index,
+                };
+                state.log.commit_to(commit.min(verified));
                 state.acknowledge(from, matched, round);
             }
             Appended::Refused { hint } => {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::config::ChangeCheck;
 use crate::entry::Payload;
 use crate::error::ProposeError;
+use crate::flaw::Flaw;
 use crate::id::{EntryId, Index, NodeId};
 use crate::membership::{Leave, MembershipChange};
 use crate::message::Round;
@@ -164,7 +165,8 @@ impl Leader {
         change: Arc<MembershipChange>,
     ) -> Result<EntryId, ProposeError> {
         if state.config.change_check == ChangeCheck::Strict {
-            if state.log.applied() < self.pending_change {
+            let is_pending = state.log.applied() < self.pending_change;
+            if is_pending && !state.config.flaws.has(Flaw::ChangeWhilePending) {
                 return Err(ProposeError::ChangePending { index: self.pending_change });
             }
             state.membership.changed(&change)?;
@@ -197,16 +199,26 @@ impl Leader {
     /// like every other, from the moment our disk has it; a quorum of others may be faster
     /// (thesis §10.2.1).
     pub(crate) fn maybe_commit(&mut self, state: &mut State) {
-        let (id, durable) = (state.id(), state.log.durable());
+        let (id, flaws) = (state.id(), state.config.flaws);
+        let own = match flaws.has(Flaw::OwnCopyAtOnce) {
+            true => state.log.last().index,
+            false => state.log.durable(),
+        };
         let held = |progress: &Progress| {
-            let matched = if progress.id == id { durable } else { progress.matched };
-            (progress.halves, matched.0)
+            let matched = match progress.id == id {
+                true => own,
+                false if flaws.has(Flaw::SentIsMatched) => progress.next.previous(),
+                false => progress.matched,
+            };
+            let outgoing = progress.halves.outgoing && !flaws.has(Flaw::CommitByOneHalf);
+            (Halves { outgoing, ..progress.halves }, matched.0)
         };
         let committed = Index(reached_jointly(self.progress.iter().map(held)));
         let before = state.log.commit();
         // An entry of an older term may be held by a quorum and still be replaced by a leader
         // that has a newer one (Raft figure 8).
-        if committed <= before || committed < self.term_start || committed == Index::MAX {
+        let is_older = committed < self.term_start && !flaws.has(Flaw::CommitOldTerm);
+        if committed <= before || is_older || committed == Index::MAX {
             return;
         }
         state.log.commit_to(committed);

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::Leader;
 use crate::config::ReadMode;
 use crate::error::ReadError;
+use crate::flaw::Flaw;
 use crate::id::{Index, NodeId};
 use crate::limits::READS_WAITING_MAX;
 use crate::message::{Body, Round};
@@ -137,10 +138,11 @@ impl Leader {
             return Err(ReadError::TooManyWaiting { waiting });
         }
         let index = state.log.commit();
-        if index < self.term_start {
+        let flaws = state.config.flaws;
+        if index < self.term_start && !flaws.has(Flaw::ReadBeforeOwnTerm) {
             // Our commit index may be behind what the last leader committed (thesis §6.4, step 1).
             self.reads.postponed.push((from, context));
-        } else if self.lease_ticks(state).is_some() {
+        } else if self.lease_ticks(state).is_some() || flaws.has(Flaw::ReadUnconfirmed) {
             self.answer(state, Read { from, context, index, round: None });
         } else {
             self.reads.waiting.push_back(Read { from, context, index, round: None });
@@ -165,7 +167,10 @@ impl Leader {
             if progress.id != state.id() {
                 // Beyond what it is known to hold, the follower's log may differ from ours
                 // (etcd-io/raft#138 tells what happened).
-                let commit = state.log.commit().min(progress.matched);
+                let commit = match state.config.flaws.has(Flaw::HeartbeatBeyondMatch) {
+                    true => state.log.commit(),
+                    false => state.log.commit().min(progress.matched),
+                };
                 state.send(progress.id, Body::Heartbeat { commit, round });
             }
         }
@@ -206,6 +211,12 @@ impl Leader {
             return;
         }
         self.rounds.confirm(confirmed);
+        if state.config.flaws.has(Flaw::LeaseFromAnswer) {
+            self.rounds.lease_start = Some(self.ticks);
+        }
+        if state.config.flaws.has(Flaw::ReadByEarlierRound) {
+            self.reads.waiting.iter_mut().for_each(|read| read.round = Some(confirmed));
+        }
         while let Some(read) = self.reads.pop_confirmed(confirmed) {
             self.answer(state, read);
         }
@@ -235,7 +246,9 @@ impl Leader {
         let ReadMode::Lease { ticks } = state.config.reads else { return None };
         // Until the first entry of the term is applied, the state machine may be behind what an
         // earlier leader answered. During and after a transfer, others may be elected.
-        if state.log.applied() < self.term_start || self.transfer.is_some() || self.bar.is_some() {
+        let is_handed = self.transfer.is_some() || self.bar.is_some();
+        let is_barred = is_handed && !state.config.flaws.has(Flaw::LeaseAcrossTransfer);
+        if state.log.applied() < self.term_start || is_barred {
             return None;
         }
         let alone = |progress: &Progress| progress.id == state.id() || !progress.halves.any();
