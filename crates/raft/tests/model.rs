@@ -1,7 +1,7 @@
 //! Random runs of a group, with every invariant looked at after every step.
 //!
 //! Covers 2A-log-fuzz, 2A-elect-liveness, 2A-raw-no-repeat, 2A-raw-crash-points, OPT-async-crash,
-//! OPT-reorder, OPT-matrix.
+//! OPT-reorder.
 
 mod support;
 

@@ -230,6 +230,13 @@ fn section_6_a_joint_configuration_needs_both_majorities() {
         group.stabilise();
         assert_eq!(group.commit(1), before + 1);
     }
+    // Elections need both as well.
+    [2, 3].into_iter().for_each(|node| group.isolate(node));
+    group.peer(4).node().campaign().expect("a voter campaigns");
+    group.stabilise();
+    assert_eq!(group.role(4), RoleName::Candidate, "1 and 5 are a majority of one half only");
+    group.heal();
+    group.elect(5);
 }
 
 fn ids(numbers: &[u64]) -> Vec<kiva_raft::NodeId> {

@@ -228,6 +228,11 @@ impl World {
             Event::Client => self.client(),
             Event::Trouble => self.trouble(),
         }
+        for (node, peer) in &self.peers {
+            if let Some(index) = peer.node.as_ref().and_then(kiva_raft::Node::lease_read) {
+                self.checker.leases(*node, index);
+            }
+        }
     }
 
     /// Does something to a node that is up, and what follows from it.
@@ -362,21 +367,14 @@ impl World {
         }
         let choice = self.dice.below(100);
         let name = self.name();
-        // What a driver does when it is asked for something that needs the clock: nothing is due.
         match choice {
             _ if self.is_calm => {}
             0..45 => self.with(node, |peer| ignore(peer.node().propose(name))),
-            45..65 => {
+            45..75 => {
                 self.checker.asks(name.clone());
                 self.with(node, |peer| ignore(peer.node().read_index(name)));
             }
-            65..85 => {
-                let index = self.peers[&node].node.as_ref().and_then(|node| node.lease_read());
-                if let Some(index) = index {
-                    self.checker.leases(node, index);
-                }
-            }
-            85..88 => {
+            75..88 => {
                 let target = self.dice.pick(&all);
                 self.say(|| format!("transfer from {node} to {target}"));
                 self.with(node, |peer| ignore(peer.node().transfer_leadership(target)));
