@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
                 break 'pages;
             }
             if !prefix.is_empty() {
-                println!("{}", word.escape_ascii());
+                println!("{}", String::from_utf8_lossy(word));
             }
             count += 1;
         }
