@@ -126,3 +126,6 @@ impl Flaw {
         Self::NonVoterCampaigns,
     ];
 }
+
+#[cfg(test)]
+mod tests;
