@@ -1,7 +1,7 @@
 //! Refusals, one enum per family of calls. In each of them nothing has happened.
 
 use crate::config::ConfigError;
-use crate::id::{EntryId, Index, NodeId};
+use crate::id::{EntryId, Index, NodeId, Term};
 use crate::membership::MembershipError;
 use crate::storage::LogError;
 
@@ -164,6 +164,16 @@ pub enum StepError {
     UnknownSender {
         /// Its sender.
         from: NodeId,
+    },
+    /// Entries that were checked against another term than the message's.
+    #[error("a slice of the leader of term {slice} in a message of term {term} from {from}")]
+    ForeignSlice {
+        /// Its sender.
+        from: NodeId,
+        /// The message's term.
+        term: Term,
+        /// What the slice was made for.
+        slice: Term,
     },
     /// An answer that no node can have given: it speaks for entries that were never sent.
     #[error("node {from} acknowledges {matched}, which this leader never sent")]

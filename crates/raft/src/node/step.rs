@@ -29,6 +29,11 @@ impl Node {
         if to != id || from == id {
             return Err(StepError::Misrouted { from, to, id });
         }
+        if let Body::Append { slice, .. } = &body
+            && slice.leader_term() != term
+        {
+            return Err(StepError::ForeignSlice { from, term, slice: slice.leader_term() });
+        }
         self.wake();
         if let Standing::Passed = self.meet_term(from, term, &body) {
             return Ok(());
