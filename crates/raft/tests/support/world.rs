@@ -290,7 +290,9 @@ impl World {
             let is_lost = is_cut || is_down || (!self.is_calm && self.dice.percent(self.loss));
             let lost = if is_lost { " (lost)" } else { "" };
             self.say(|| format!("{}{lost}", print::message(&message)));
-            let delay = self.dice.below(self.delay);
+            // A few are so late that another leader may be elected meanwhile.
+            let is_late = !self.is_calm && self.dice.percent(3);
+            let delay = self.dice.below(if is_late { 30 * TICK } else { self.delay });
             let (from, to) = (message.from, message.to);
             if is_snapshot {
                 let outcome = if is_lost { SnapshotOutcome::Failed } else { SnapshotOutcome::Sent };
