@@ -15,6 +15,10 @@ pub const ENTRY_SIZE_MAX: usize = 8 * 1024 * 1024;
 /// Most keys that one entry of a range deletion covers: the engine writes a tombstone for each.
 pub const DELETE_RANGE_KEYS_MAX: usize = 10_000;
 
+/// Keys of a batch get above which it is not answered on the thread it came in on: the others there
+/// would wait behind it for as long as a scan.
+pub const SHORT_BATCH_MAX: usize = 16;
+
 /// Bytes of proposals that wait for the writer before further ones are refused as too busy. At the
 /// speed of a slow disk this is a second of work; more would only be answered too late.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;

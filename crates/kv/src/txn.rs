@@ -15,10 +15,7 @@ use kiva_txn::{
 use crate::command::{Command, Read, Target, Touched, View, Write};
 use crate::error::{Error, Refusal};
 use crate::executor::Executor;
-use crate::limits::check_value;
-
-/// Keys of a batch above which it is not answered on the thread it came in on.
-const SHORT_BATCH_MAX: usize = 16;
+use crate::limits::{SHORT_BATCH_MAX, check_value};
 
 type Check<'a> = &'a mut dyn FnMut(Touched<'_>) -> Result<(), Error>;
 

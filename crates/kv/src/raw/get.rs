@@ -8,9 +8,7 @@ use kiva_engine::Cf;
 use super::Pair;
 use crate::command::{Command, Read, Touched, View};
 use crate::error::{Error, Refusal};
-
-/// Keys of a batch above which it is not answered on the thread it came in on.
-const SHORT_BATCH_MAX: usize = 16;
+use crate::limits::SHORT_BATCH_MAX;
 
 /// Asks for one value: `None` when there is none; an empty value is a value.
 #[derive(Debug)]
