@@ -11,6 +11,40 @@
 //! |---|---|
 //! | `fault` | refusals as the wire has them |
 //! | `stream` | timestamps and heartbeats, which have no end |
+//!
+//! # What a store says and is told
+//!
+//! 1. *It starts.* With an id on its disk it first calls `kivapb.Cluster/ReportLog` with `is_start`
+//!    and the position that its log ends at, before any peer of its votes. Peers with ids smaller
+//!    than `lost_below` of the answer have forgotten what they promised: they must not vote,
+//!    campaign, lead or acknowledge. They are replaced; peers that come later have larger ids. A
+//!    store without an id takes a new one (`AllocID`) and has nothing to report yet.
+//! 2. *It joins* with `PutStore`, at every start. An address that another store was at is given to
+//!    the newcomer when the other has been silent for as long as makes a store disconnected; the
+//!    other is lost then, and its peers are replaced. Before, the answer is `DUPLICATED_ENTRY`, and
+//!    the newcomer tries again. `STORE_TOMBSTONE`: this id is gone for good.
+//! 3. *It lives.* `StoreHeartbeat` and `ReportLog` every ten seconds; the latter also right after
+//!    the first write of a new log, so that a loss is noticed from then on.
+//! 4. *Its leaders report* on one stream of `RegionHeartbeat` per store: at once when leader, epoch,
+//!    peers, down or pending peers change, and once a minute. `leader`, `region` with epoch and
+//!    `term` are needed; a peer in the middle of a joint change has the role `IncomingVoter` or
+//!    `DemotingVoter`.
+//! 5. *Steps come back* on the stream on which the store of the leader last reported: as an answer
+//!    to a report or unasked, at most one per region, repeated until a report shows its effect.
+//!    Each has `region_id`, `region_epoch`, `target_peer` and one of:
+//!
+//!    | field | the leader should |
+//!    |---|---|
+//!    | `change_peer_v2` with one change | propose a simple change |
+//!    | `change_peer_v2` with more | propose a joint change that is left automatically |
+//!    | `transfer_leader` | hand over to `peer` |
+//!
+//!    Changes are `AddLearnerNode` (a new learner, or a voter that becomes one), `AddNode` (a new
+//!    voter, or a learner that becomes one) and `RemoveNode`. A leader whose `conf_ver` is another
+//!    than that of `region_epoch`, or that is not `target_peer`, passes the step over: it is
+//!    from before. A report that was refused is answered with an error in the header.
+//! 6. *A peer that has heard of no leader for long* asks `GetRegionByID`: it is to go when it is
+//!    none of the region's peers and the epoch's `conf_ver` is not behind its own.
 
 mod fault;
 mod stream;
