@@ -21,7 +21,7 @@ use crate::flaw::{Flaw, Flaws};
 use crate::id::{EntryId, Index, Term};
 use crate::ready::WriteNumber;
 use crate::storage::{LogError, LogStore, Snapshot};
-use tail::Tail;
+use tail::{Tail, Weight};
 
 pub use slice::{LogSlice, SliceError};
 
@@ -458,17 +458,10 @@ impl Log {
         }
     }
 
-    /// Payload bytes of the entries in `first..=last`, and whether a change of members is among
-    /// them. Reads no further than memory: what this leader appended and has not committed is
-    /// there.
-    pub(crate) fn weigh(&self, first: Index, last: Index) -> (usize, bool) {
-        let mut bytes = 0;
-        let mut has_change = false;
-        for entry in self.tail.iter(first, last) {
-            bytes += entry.size();
-            has_change |= matches!(entry.payload, Payload::Membership(_));
-        }
-        (bytes, has_change)
+    /// What the entries of `first..=last` add up to. Reads no further than memory: what this
+    /// leader appended and has not committed is there.
+    pub(crate) fn weigh(&self, first: Index, last: Index) -> Weight {
+        self.tail.weigh(first, last)
     }
 
     /// Whether a change of members is among the committed entries that were not handed out.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::entry::{Entries, Entry};
+use crate::entry::{Entries, Entry, Payload};
 use crate::id::{EntryId, Index};
 
 /// The entries after `before`, as the runs in which they came.
@@ -21,22 +21,48 @@ pub(super) struct Tail {
     bytes: usize,
 }
 
+/// A run, and what is asked of it so often that it is looked up once.
 #[derive(Debug)]
 struct Run {
     entries: Entries,
+    first: Index,
     last: EntryId,
-    bytes: usize,
+    weight: Weight,
 }
 
 impl Run {
     fn new(entries: Entries) -> Option<Self> {
-        let last = entries.last()?.id();
-        let bytes = entries.size() + entries.len() * size_of::<Entry>();
-        Some(Self { entries, last, bytes })
+        let (first, last) = (entries.first()?.index, entries.last()?.id());
+        let weight = Weight::of(&entries);
+        Some(Self { entries, first, last, weight })
     }
 
-    fn first(&self) -> Index {
-        self.entries[0].index
+    /// Memory, payloads included.
+    fn bytes(&self) -> usize {
+        self.weight.bytes + self.entries.len() * size_of::<Entry>()
+    }
+}
+
+/// What some entries add up to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Weight {
+    /// Bytes of their payloads.
+    pub(crate) bytes: usize,
+    /// Whether a change of members is among them.
+    pub(crate) has_change: bool,
+}
+
+impl Weight {
+    fn of(entries: &[Entry]) -> Self {
+        let is_change = |entry: &Entry| matches!(entry.payload, Payload::Membership(_));
+        entries.iter().fold(Self::default(), |weight, entry| Self {
+            bytes: weight.bytes + entry.size(),
+            has_change: weight.has_change || is_change(entry),
+        })
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, has_change: self.has_change || other.has_change }
     }
 }
 
@@ -64,17 +90,17 @@ impl Tail {
     /// Appends a run.
     pub(super) fn push(&mut self, entries: Entries) {
         let Some(run) = Run::new(entries) else { return };
-        assert_eq!(run.first(), self.last().index.next(), "a run leaves no gap");
-        self.bytes += run.bytes;
+        assert_eq!(run.first, self.last().index.next(), "a run leaves no gap");
+        self.bytes += run.bytes();
         self.runs.push_back(run);
     }
 
     /// Drops the entries from `index` on.
     pub(super) fn truncate(&mut self, index: Index) {
         while let Some(run) = self.runs.pop_back() {
-            self.bytes -= run.bytes;
-            if run.first() < index {
-                let kept = index.since(run.first()) as usize;
+            self.bytes -= run.bytes();
+            if run.first < index {
+                let kept = index.since(run.first) as usize;
                 self.push(run.entries.part(0, kept.min(run.entries.len())));
                 return;
             }
@@ -89,7 +115,7 @@ impl Tail {
     /// Drops the oldest run.
     pub(super) fn drop_oldest(&mut self) {
         if let Some(run) = self.runs.pop_front() {
-            self.bytes -= run.bytes;
+            self.bytes -= run.bytes();
             self.before = run.last;
         }
     }
@@ -97,10 +123,10 @@ impl Tail {
     /// The entry at `index`, when it is in here.
     pub(super) fn get(&self, index: Index) -> Option<&Entry> {
         let run = self.runs.get(self.position(index))?;
-        if index < run.first() {
+        if index < run.first {
             return None;
         }
-        run.entries.get(index.since(run.first()) as usize)
+        run.entries.get(index.since(run.first) as usize)
     }
 
     /// Entries from `first` up to, not including, `end`; both are in here, or just after. Shared
@@ -111,37 +137,48 @@ impl Tail {
         }
         let position = self.position(first);
         let run = &self.runs[position];
-        let start = first.since(run.first()) as usize;
+        if (first, end) == (run.first, run.last.index.next()) {
+            return run.entries.clone();
+        }
+        let start = first.since(run.first) as usize;
         if end <= run.last.index.next() {
             return run.entries.part(start, start + end.since(first) as usize);
         }
         let mut gathered = Vec::with_capacity(end.since(first) as usize);
         for run in self.runs.range(position..) {
-            if run.first() >= end {
+            if run.first >= end {
                 break;
             }
-            let start = first.since(run.first()) as usize;
-            let stop = (end.since(run.first()) as usize).min(run.entries.len());
+            let start = first.since(run.first) as usize;
+            let stop = (end.since(run.first) as usize).min(run.entries.len());
             gathered.extend_from_slice(&run.entries[start..stop]);
         }
         gathered.into()
     }
 
-    /// The entries of `first..=last` that are in here.
-    pub(super) fn iter(&self, first: Index, last: Index) -> impl Iterator<Item = &Entry> {
-        let first = first.max(self.before.index.next());
-        let runs = self.runs.range(self.position(first).min(self.runs.len())..);
-        runs.flat_map(move |run| {
-            let start = (first.since(run.first()) as usize).min(run.entries.len());
-            let stop = (last.next().since(run.first()) as usize).min(run.entries.len());
-            &run.entries[start.min(stop)..stop]
-        })
+    /// What the entries of `first..=last` that are in here add up to.
+    pub(super) fn weigh(&self, first: Index, last: Index) -> Weight {
+        let mut weight = Weight::default();
+        for run in self.runs.range(self.position(first).min(self.runs.len())..) {
+            if run.first > last {
+                break;
+            }
+            let is_whole = first <= run.first && run.last.index <= last;
+            weight = weight.and(if is_whole {
+                run.weight
+            } else {
+                let start = first.max(run.first).since(run.first) as usize;
+                let stop = last.next().since(run.first) as usize;
+                Weight::of(&run.entries[start..stop.min(run.entries.len())])
+            });
+        }
+        weight
     }
 
     /// The number of the first run that does not end before `index`.
     fn position(&self, index: Index) -> usize {
         // Almost everybody asks for the newest run.
-        if self.runs.back().is_some_and(|run| run.first() <= index) {
+        if self.runs.back().is_some_and(|run| run.first <= index) {
             return self.runs.len() - 1;
         }
         self.runs.partition_point(|run| run.last.index < index)
@@ -150,9 +187,11 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::entry::Payload;
     use crate::id::Term;
+    use crate::membership::MembershipChange;
 
     fn run(term: u64, indexes: std::ops::Range<u64>) -> Entries {
         let entry = |index| Entry {
@@ -197,8 +236,24 @@ mod tests {
             cut.truncate(Index(index));
             assert_eq!(cut.last().index, Index(index - 1));
             assert_eq!(indexes(&cut.range(Index(5), Index(index))), (5..index).collect::<Vec<_>>());
-            let bytes: usize = cut.runs.iter().map(|run| run.bytes).sum();
+            let bytes: usize = cut.runs.iter().map(Run::bytes).sum();
             assert_eq!(cut.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn whatever_runs_are_weighed_it_is_the_sum_of_their_entries() {
+        let mut tail = tail();
+        let change = MembershipChange::Leave { context: Vec::new().into() };
+        let payload = Payload::Membership(Arc::new(change));
+        tail.push([Entry { index: Index(13), term: Term(2), payload }].into_iter().collect());
+        for first in 0..14 {
+            for last in first..14 {
+                let range = tail.range(Index(first.max(5)), Index(last.max(4) + 1));
+                let weight = tail.weigh(Index(first), Index(last));
+                assert_eq!(weight, Weight::of(&range), "{first}..={last}");
+                assert_eq!(weight.has_change, last == 13);
+            }
         }
     }
 

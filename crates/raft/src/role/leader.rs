@@ -224,12 +224,12 @@ impl Leader {
         state.log.commit_to(committed);
         self.changed_in = self.rounds.newest();
         let first = before.next().max(self.term_start);
-        let (bytes, has_change) = state.log.weigh(first, committed);
-        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+        let weight = state.log.weigh(first, committed);
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(weight.bytes);
         if before < self.term_start {
             self.release_postponed(state);
         }
-        if state.config.eager_commit || has_change {
+        if state.config.eager_commit || weight.has_change {
             self.announce_commit();
         }
     }
