@@ -128,6 +128,12 @@ impl FromIterator<Entry> for Entries {
     }
 }
 
+impl From<Entry> for Entries {
+    fn from(entry: Entry) -> Self {
+        Self { shared: Some(Arc::new([entry])), start: 0, end: 1 }
+    }
+}
+
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Self {
         entries.into_iter().collect()

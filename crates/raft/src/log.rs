@@ -207,8 +207,10 @@ impl Log {
 
     /// Ends the round: what was proposed since becomes one run.
     pub(crate) fn seal(&mut self) {
-        if !self.gathering.is_empty() {
+        if self.gathering.len() > 1 {
             self.tail.push(self.gathering.drain(..).collect());
+        } else if let Some(alone) = self.gathering.pop() {
+            self.tail.push(alone.into());
         }
     }
 

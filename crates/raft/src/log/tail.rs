@@ -158,6 +158,12 @@ impl Tail {
 
     /// What the entries of `first..=last` that are in here add up to.
     pub(super) fn weigh(&self, first: Index, last: Index) -> Weight {
+        // Almost always it is the newest run.
+        if let Some(run) = self.runs.back()
+            && (run.first, run.last.index) == (first, last)
+        {
+            return run.weight;
+        }
         let mut weight = Weight::default();
         for run in self.runs.range(self.position(first).min(self.runs.len())..) {
             if run.first > last {
