@@ -1,0 +1,320 @@
+//! The apply loop: the only writer of user data.
+//!
+//! Committed entries come in the order of each region's log; one round of them, over all regions,
+//! becomes one batch of the engine (a few when it is large). The batch of a region's entries also
+//! holds the index of the last one, so whoever looks at `data` knows exactly what it has, and after
+//! a crash the log replays the rest.
+//!
+//! What is judged here is judged alike on every replica: a write whose range has changed since it
+//! was proposed has no effect, a change of peers decided under another `conf_ver` neither. Nothing
+//! is applied of a peer after its own removal.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiva_base::{KeyRange, Region, RegionError, RegionId, StoreId};
+use kiva_engine::{Engine, EngineError, WriteBatch};
+use kiva_raft::{Entries, Entry, EntryId, Index, MembershipChange, Payload};
+
+use crate::change;
+use crate::command::Command;
+use crate::limits::APPLY_BATCH_MAX;
+use crate::meta::{self, ApplyState, RegionRecord};
+use crate::proposal::{ProposeError, Promises};
+use crate::snapshot::{self, Received};
+
+/// Work for the apply loop, in order per region.
+pub enum ApplyMsg {
+    /// A peer came to life: how far it is.
+    Adopt(Arc<RegionRecord>, ApplyState),
+    /// Entries that are committed and durable here, and who waits for them.
+    Entries {
+        /// Whose.
+        region: RegionId,
+        /// In the order of the log.
+        entries: Entries,
+        /// By index, ascending.
+        promises: Vec<(Index, Promises)>,
+    },
+    /// A snapshot replaces everything the region has here.
+    Install {
+        /// The region as of the snapshot.
+        record: Arc<RegionRecord>,
+        /// The last entry the snapshot stands for.
+        last: EntryId,
+        /// Its data.
+        file: Received,
+        /// Ranges whose data goes first: what the peer had, and what it gets.
+        clear: Vec<KeyRange>,
+    },
+    /// A peer is gone and its tombstone stands: its data and metadata go.
+    Clear {
+        /// Whose.
+        region: RegionId,
+        /// What it had, unless another region here has it now.
+        ranges: Vec<KeyRange>,
+    },
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Applied {
+    /// Everything up to `state.applied` can be read.
+    Entries {
+        /// Whose.
+        region: RegionId,
+        /// How far it is.
+        state: ApplyState,
+        /// The changes of members among the entries.
+        changes: Vec<MemberChange>,
+    },
+    /// The snapshot is durable and can be read.
+    Installed {
+        /// The region as of the snapshot.
+        record: Arc<RegionRecord>,
+        /// How far it is.
+        state: ApplyState,
+    },
+    /// Nothing is left.
+    Cleared {
+        /// Whose.
+        region: RegionId,
+    },
+}
+
+/// An applied change of members.
+#[derive(Debug)]
+pub struct MemberChange {
+    /// The index of its entry.
+    pub index: Index,
+    /// The region from then on; `None` when the change was refused and has no effect.
+    pub record: Option<Arc<RegionRecord>>,
+}
+
+/// The apply loop of some regions, without its thread.
+///
+/// Invariants:
+/// - `state` of every region is what the engine's newest snapshot has, between calls.
+/// - A region that is removed here applies nothing until it is cleared.
+pub struct Apply {
+    store: StoreId,
+    engine: Arc<dyn Engine>,
+    regions: BTreeMap<RegionId, Applying>,
+    /// The batch being gathered, and what is due once it is written.
+    batch: WriteBatch,
+    due: Vec<Due>,
+}
+
+struct Applying {
+    record: Arc<RegionRecord>,
+    state: ApplyState,
+    /// Whether this round has changed `state`.
+    is_dirty: bool,
+    is_removed: bool,
+}
+
+/// Promises and how they are to be resolved.
+type Due = (Promises, Vec<Result<(), ProposeError>>);
+
+impl Apply {
+    /// Without regions; they come with [`ApplyMsg::Adopt`].
+    pub fn new(store: StoreId, engine: Arc<dyn Engine>) -> Self {
+        Self {
+            store,
+            engine,
+            regions: BTreeMap::new(),
+            batch: WriteBatch::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Applies a round. An error is final: nobody knows what of it happened, and the store stops.
+    pub fn handle(
+        &mut self,
+        round: impl IntoIterator<Item = ApplyMsg>,
+    ) -> Result<Vec<Applied>, EngineError> {
+        let mut applied = Vec::new();
+        for message in round {
+            match message {
+                ApplyMsg::Adopt(record, state) => {
+                    let id = record.region.id;
+                    let applying = Applying { record, state, is_dirty: false, is_removed: false };
+                    self.regions.insert(id, applying);
+                }
+                ApplyMsg::Entries { region, entries, promises } => {
+                    let changes = self.entries(region, &entries, promises)?;
+                    let Some(applying) = self.regions.get(&region) else { continue };
+                    applied.push(Applied::Entries { region, state: applying.state, changes });
+                }
+                ApplyMsg::Install { record, last, file, clear } => {
+                    self.write()?;
+                    applied.push(self.install(record, last, &file, &clear)?);
+                }
+                ApplyMsg::Clear { region, ranges } => {
+                    self.write()?;
+                    self.regions.remove(&region);
+                    let mut batch = WriteBatch::new();
+                    meta::remove_region(region, &mut batch);
+                    snapshot::clear(&*self.engine, &ranges, batch)?;
+                    applied.push(Applied::Cleared { region });
+                }
+            }
+        }
+        self.write()?;
+        Ok(applied)
+    }
+
+    /// How far the regions are, for whoever compares replicas.
+    pub fn states(&self) -> impl Iterator<Item = (&RegionRecord, ApplyState)> {
+        self.regions.values().map(|applying| (&*applying.record, applying.state))
+    }
+
+    fn entries(
+        &mut self,
+        region: RegionId,
+        entries: &Entries,
+        promises: Vec<(Index, Promises)>,
+    ) -> Result<Vec<MemberChange>, EngineError> {
+        let mut promises = promises.into_iter().peekable();
+        let mut changes = Vec::new();
+        for entry in entries {
+            let waiting =
+                promises.next_if(|(index, _)| *index == entry.index).map(|(_, waiting)| waiting);
+            let Some(applying) = self.regions.get_mut(&region).filter(|it| !it.is_removed) else {
+                let gone = RegionError::RegionNotFound { region: region.get() };
+                waiting.into_iter().flatten().for_each(|promise| {
+                    promise.resolve(Err(gone.clone().into()));
+                });
+                continue;
+            };
+            assert_eq!(
+                entry.index,
+                applying.state.applied.index.next(),
+                "entries of region {region} are applied one after the other"
+            );
+            let outcomes = applying.apply(entry, &mut self.batch, &mut changes)?;
+            applying.state.applied = entry.id();
+            applying.is_dirty = true;
+            applying.is_removed = applying.record.region.peer_on(self.store).is_none();
+            if let Some(waiting) = waiting {
+                self.due.push((waiting, outcomes));
+            }
+            if self.batch.size() >= APPLY_BATCH_MAX {
+                self.write()?;
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Writes what was gathered; then those that wait are told, because it can be read now.
+    fn write(&mut self) -> Result<(), EngineError> {
+        for (id, applying) in &mut self.regions {
+            if mem::take(&mut applying.is_dirty) {
+                meta::save_apply_state(*id, applying.state, &mut self.batch);
+            }
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.engine.write(&self.batch)?;
+        self.batch.clear();
+        for (promises, outcomes) in self.due.drain(..) {
+            for (promise, outcome) in promises.into_iter().zip(outcomes) {
+                promise.resolve(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn install(
+        &mut self,
+        record: Arc<RegionRecord>,
+        last: EntryId,
+        file: &Received,
+        clear: &[KeyRange],
+    ) -> Result<Applied, EngineError> {
+        let state = ApplyState { applied: last, truncated: last };
+        let local = meta::items(&record, state);
+        snapshot::install(&*self.engine, file, clear, &local)?;
+        let applying =
+            Applying { record: record.clone(), state, is_dirty: false, is_removed: false };
+        self.regions.insert(record.region.id, applying);
+        Ok(Applied::Installed { record, state })
+    }
+}
+
+impl Applying {
+    /// Adds the effect of an entry to `batch`. One outcome per batch of the entry, or one.
+    fn apply(
+        &mut self,
+        entry: &Entry,
+        batch: &mut WriteBatch,
+        changes: &mut Vec<MemberChange>,
+    ) -> Result<Vec<Result<(), ProposeError>>, EngineError> {
+        match &entry.payload {
+            Payload::Empty => Ok(vec![Ok(())]),
+            Payload::Command(bytes) => self.command(bytes, entry.index, batch),
+            Payload::Membership(change) => {
+                let outcome = self.change(change, entry.index, batch, changes);
+                Ok(vec![outcome.map_err(ProposeError::from)])
+            }
+        }
+    }
+
+    fn command(
+        &mut self,
+        bytes: &Bytes,
+        index: Index,
+        batch: &mut WriteBatch,
+    ) -> Result<Vec<Result<(), ProposeError>>, EngineError> {
+        // What a majority agreed on and this version cannot read must not be skipped.
+        let command = Command::decode(bytes)
+            .map_err(|_| EngineError::Malformed("an entry of the log is no command"))?;
+        match command {
+            Command::Write { version, batches } => {
+                let epoch = self.record.region.epoch;
+                if version != epoch.version {
+                    let refusal = self.epoch_not_match();
+                    return Ok(batches.iter().map(|_| Err(refusal.clone().into())).collect());
+                }
+                for encoded in &batches {
+                    batch.extend_encoded(encoded)?;
+                }
+                Ok(batches.iter().map(|_| Ok(())).collect())
+            }
+            Command::CompactLog { upto } => {
+                if upto.index > self.state.truncated.index && upto.index < index {
+                    self.state.truncated = upto;
+                }
+                Ok(vec![Ok(())])
+            }
+        }
+    }
+
+    fn change(
+        &mut self,
+        change: &MembershipChange,
+        index: Index,
+        batch: &mut WriteBatch,
+        changes: &mut Vec<MemberChange>,
+    ) -> Result<(), RegionError> {
+        let changed = change::changed(&self.record, change);
+        let outcome = match changed {
+            Ok(record) => {
+                meta::save_region(&record, batch);
+                self.record = Arc::new(record);
+                Ok(())
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let record = outcome.is_ok().then(|| self.record.clone());
+        changes.push(MemberChange { index, record });
+        outcome
+    }
+
+    fn epoch_not_match(&self) -> RegionError {
+        RegionError::EpochNotMatch { current: vec![Region::clone(&self.record.region)] }
+    }
+}

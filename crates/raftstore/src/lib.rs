@@ -1,0 +1,4 @@
+//! The replicas that live on one store: many Raft groups over one log, one engine and few threads.
+
+pub mod disk;
+pub mod limits;

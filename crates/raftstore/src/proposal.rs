@@ -1,0 +1,167 @@
+//! Waiters, and the entry they wait for.
+//!
+//! A proposal is remembered under the (term, index) of its entry and answered exactly once: applied,
+//! refused, or unknown. It is *refused* when an entry of another term is applied at its index, and
+//! *unknown* when this peer can no longer find out in reasonable time.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use futures_channel::oneshot;
+use kiva_base::{RegionError, Term};
+use kiva_engine::WriteBatch;
+use kiva_raft::{EntryId, Index};
+
+/// What belongs to a proposal and not to its proposer: latches, memory locks. Dropped when the
+/// proposal is applied, or can never be.
+pub type Guard = Box<dyn Send>;
+
+/// Why a proposal was not applied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// It did not happen and will not.
+    #[error(transparent)]
+    Refused(#[from] RegionError),
+    /// It may have happened, or may happen yet.
+    #[error("the outcome of the proposal is unknown")]
+    Unknown,
+}
+
+/// Told once.
+pub type Waiter = oneshot::Sender<Result<(), ProposeError>>;
+
+/// A write on its way into an entry.
+pub struct Write {
+    /// The term of the view it was decided on; in a later one it is refused.
+    pub term: Term,
+    /// The version of the range it was decided under.
+    pub version: u64,
+    /// What is to be written.
+    pub batch: WriteBatch,
+    /// Released when it is applied, or can never be.
+    pub guard: Guard,
+    /// Who waits.
+    pub waiter: Waiter,
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { term, version, batch, .. } = self;
+        write!(f, "Write {{ term: {term}, version: {version}, {batch:?} }}")
+    }
+}
+
+/// What is left of a write once it is in an entry.
+pub struct Promise {
+    /// `None` once the waiter was told that the outcome is unknown. The guard stays.
+    waiter: Option<Waiter>,
+    guard: Guard,
+}
+
+impl Promise {
+    pub(crate) fn new(waiter: Waiter, guard: Guard) -> Self {
+        Self { waiter: Some(waiter), guard }
+    }
+
+    /// Releases what the proposal held, then tells who waits: what they do next finds it released.
+    pub fn resolve(self, outcome: Result<(), ProposeError>) {
+        drop(self.guard);
+        if let Some(waiter) = self.waiter {
+            // Who hung up is not told.
+            let _ = waiter.send(outcome);
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            let _ = waiter.send(Err(ProposeError::Unknown));
+        }
+    }
+}
+
+/// The promises of one entry, in the order of its batches.
+pub type Promises = Vec<Promise>;
+
+/// The entries of one peer that somebody waits for.
+///
+/// Invariants:
+/// - Indexes ascend strictly, terms ascend.
+/// - Everything is of a term in which this peer led.
+#[derive(Default)]
+pub(crate) struct Proposals {
+    queue: VecDeque<Pending>,
+}
+
+struct Pending {
+    entry: EntryId,
+    /// In ticks of this peer.
+    born: u64,
+    promises: Promises,
+}
+
+impl Proposals {
+    pub(crate) fn push(&mut self, entry: EntryId, born: u64, promises: Promises) {
+        // A leader of a later term may have replaced entries that somebody still waits for.
+        while let Some(last) = self.queue.back()
+            && last.entry.index >= entry.index
+        {
+            assert!(
+                last.entry.term < entry.term,
+                "an entry {entry} of this leader replaces {}",
+                last.entry
+            );
+            let replaced = self.queue.pop_back().expect("looked at above");
+            refuse(replaced.promises);
+        }
+        self.queue.push_back(Pending { entry, born, promises });
+    }
+
+    /// The promises of a committed entry. Those of older ones, and of one of another term at the
+    /// same index, were replaced: they are refused.
+    pub(crate) fn take(&mut self, committed: EntryId) -> Promises {
+        while let Some(first) = self.queue.front() {
+            if first.entry == committed {
+                let found = self.queue.pop_front().expect("looked at above");
+                return found.promises;
+            }
+            if first.entry.index > committed.index {
+                break;
+            }
+            let replaced = self.queue.pop_front().expect("looked at above");
+            refuse(replaced.promises);
+        }
+        Promises::new()
+    }
+
+    /// Everything up to `index` was decided without this peer seeing how: by a snapshot.
+    pub(crate) fn skip(&mut self, index: Index) {
+        while self.queue.front().is_some_and(|first| first.entry.index <= index) {
+            let skipped = self.queue.pop_front().expect("looked at above");
+            skipped.promises.into_iter().for_each(|promise| {
+                promise.resolve(Err(ProposeError::Unknown));
+            });
+        }
+    }
+
+    /// Tells those that wait since before `born` that nobody knows. Their entries may be applied
+    /// yet, so what they hold stays held.
+    pub(crate) fn give_up(&mut self, born: u64) {
+        let old = self.queue.iter_mut().take_while(|pending| pending.born < born);
+        old.flat_map(|pending| &mut pending.promises).for_each(Promise::give_up);
+    }
+
+    /// The peer is gone, and with it every way to find out.
+    pub(crate) fn abandon(&mut self) {
+        self.skip(Index::MAX);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+fn refuse(promises: Promises) {
+    for promise in promises {
+        promise.resolve(Err(RegionError::StaleCommand.into()));
+    }
+}
