@@ -2,7 +2,7 @@
 
 use crate::flaw::Flaws;
 use crate::id::{Index, NodeId};
-use crate::limits::LEASE_MARGIN_TICKS;
+use crate::limits::{ELECTION_TICKS_MAX, LEASE_MARGIN_TICKS};
 
 /// Settings of one node. Those of the members of a group should agree on the first four fields
 /// after `id`; nothing breaks while they do not, but leases are only as safe as the shortest
@@ -32,23 +32,25 @@ pub struct Config {
     pub eager_commit: bool,
     /// Who judges a change of members. Default [`ChangeCheck::Strict`].
     pub change_check: ChangeCheck,
-    /// Largest payload of one entry, in bytes. Default 8 MiB.
+    /// Largest payload of one entry, in bytes, not zero. Default 8 MiB.
     pub entry_bytes_max: usize,
-    /// Bytes of entries in one append; at least one entry travels. Default 1 MiB.
+    /// Bytes of entries in one append, not zero; at least one entry travels. Default 1 MiB.
     pub append_bytes_max: usize,
-    /// Appends on their way to one follower. Default 256.
+    /// Appends on their way to one follower, not zero. Default 256.
     pub inflight_messages_max: usize,
     /// Bytes of appends on their way to one follower; at least one append travels. Default 16 MiB.
     pub inflight_bytes_max: usize,
-    /// Bytes of this leader's entries that are not committed yet; more are refused. Default
-    /// 64 MiB.
+    /// Bytes of this leader's entries that are not committed yet; more are refused. One entry is
+    /// always taken when nothing waits. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
-    /// Bytes of committed entries handed out by one [`Ready`](crate::Ready). Default 1 MiB.
+    /// Bytes of committed entries handed out by one [`Ready`](crate::Ready); at least one entry.
+    /// Default 1 MiB.
     pub apply_bytes_max: usize,
-    /// Bytes of committed entries handed out and not yet reported as applied. Default 16 MiB.
+    /// Bytes of committed entries handed out and not yet reported as applied; at least those of
+    /// one `Ready`. Default 16 MiB.
     pub applying_bytes_max: usize,
     /// Bytes of entries kept in memory that the log store has already: what was just appended is
-    /// sent and applied without reading it back. Default 1 MiB.
+    /// sent and applied without reading it back. Zero reads all of it back. Default 1 MiB.
     pub tail_bytes_max: usize,
     /// Whether this node has never run before. One that has, and whose log is not empty, keeps out
     /// of the elections of others for an election timeout when reads are by lease: it may have
@@ -98,14 +100,26 @@ impl Config {
                 heartbeat: self.heartbeat_ticks,
             });
         }
-        if self.inflight_messages_max == 0 {
-            return Err(ConfigError::NoWindow);
+        if self.election_ticks > ELECTION_TICKS_MAX {
+            return Err(ConfigError::ElectionTooLong { election: self.election_ticks });
+        }
+        // Of the other limits zero means "one at a time", or "nothing" where that is of use.
+        let limits = [
+            ("entry_bytes_max", self.entry_bytes_max),
+            ("append_bytes_max", self.append_bytes_max),
+            ("inflight_messages_max", self.inflight_messages_max),
+        ];
+        if let Some((field, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
+            return Err(ConfigError::ZeroLimit { field });
         }
         if let ReadMode::Lease { ticks } = self.reads {
             if !self.check_quorum {
                 return Err(ConfigError::LeaseWithoutCheckQuorum);
             }
-            if ticks + LEASE_MARGIN_TICKS > self.election_ticks {
+            if ticks == 0 {
+                return Err(ConfigError::ZeroLimit { field: "reads" });
+            }
+            if ticks.saturating_add(LEASE_MARGIN_TICKS) > self.election_ticks {
                 return Err(ConfigError::LeaseTooLong {
                     lease: ticks,
                     election: self.election_ticks,
@@ -122,12 +136,16 @@ pub enum ReadMode {
     /// It asks a quorum, once for all waiting reads (thesis §6.4).
     Confirm,
     /// It trusts that a quorum it heard from will elect nobody for this many ticks (thesis
-    /// §6.4.1), and asks when they have passed. Rests on clocks: a leader must be ticked at least
-    /// `ticks / election_ticks` times as fast as its followers, and missed ticks must be made up
-    /// for before a read is asked for.
+    /// §6.4.1), and asks when they have passed. Every member is to have this mode, for the leader
+    /// rests on what its voters do.
+    ///
+    /// It rests on clocks too: a leader must be ticked at least `ticks / (election_ticks - 1)`
+    /// times as fast as its followers, and missed ticks must be made up for before a read is
+    /// asked for. (Minus one, because a follower's tick may come just after the message that it
+    /// counts from.)
     Lease {
         /// How long a confirmation lasts, counted from when it was asked for. At least two less
-        /// than the election timeout.
+        /// than the election timeout, and not zero.
         ticks: u32,
     },
 }
@@ -155,9 +173,18 @@ pub enum ConfigError {
         /// What it must exceed.
         heartbeat: u32,
     },
-    /// `inflight_messages_max` is zero, so nothing would ever be sent.
-    #[error("inflight_messages_max must not be zero")]
-    NoWindow,
+    /// Twice this many ticks, the longest timeout that may be drawn, are too many to count.
+    #[error("election_ticks {election} is too long")]
+    ElectionTooLong {
+        /// What was set.
+        election: u32,
+    },
+    /// With a limit of zero nothing would ever be proposed, sent, or read.
+    #[error("{field} must not be zero")]
+    ZeroLimit {
+        /// Which limit.
+        field: &'static str,
+    },
     /// A lease rests on voters that refuse others, which is what check-quorum makes them do.
     #[error("lease reads need check_quorum")]
     LeaseWithoutCheckQuorum,

@@ -15,3 +15,6 @@ pub const READS_WAITING_MAX: usize = 65_536;
 /// Largest difference between a lease and the election timeout, in ticks, that is too small: a
 /// leader's tick may start just before, and a follower's just after, the message that renews it.
 pub const LEASE_MARGIN_TICKS: u32 = 2;
+
+/// Longest election timeout, in ticks: the longest that is drawn is nearly twice as long.
+pub const ELECTION_TICKS_MAX: u32 = u32::MAX / 2;

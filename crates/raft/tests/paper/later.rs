@@ -187,9 +187,62 @@ fn thesis_section_6_4_1_a_lease_needs_check_quorum_and_a_longer_timeout() {
     assert_eq!(config.check(), Ok(()));
     config.reads = ReadMode::Lease { ticks: 9 };
     assert_eq!(config.check(), Err(ConfigError::LeaseTooLong { lease: 9, election: 10 }));
+    config.reads = ReadMode::Lease { ticks: u32::MAX };
+    let lease = u32::MAX;
+    assert_eq!(config.check(), Err(ConfigError::LeaseTooLong { lease, election: 10 }));
     config.reads = ReadMode::Lease { ticks: 8 };
     config.check_quorum = false;
     assert_eq!(config.check(), Err(ConfigError::LeaseWithoutCheckQuorum));
+}
+
+/// §5.6: timing that cannot work is refused, and so are limits with which nothing would move.
+#[test]
+fn section_5_6_settings_that_make_no_sense_are_refused() {
+    use kiva_raft::ConfigError::{ElectionTooLong, ElectionTooShort, NoHeartbeats, ZeroLimit};
+    use kiva_raft::ReadMode;
+    let check = |adjust: fn(&mut Config)| {
+        let mut config = Config::new(id(1));
+        adjust(&mut config);
+        config.check()
+    };
+    assert_eq!(check(|config| config.heartbeat_ticks = 0), Err(NoHeartbeats));
+    let short = ElectionTooShort { election: 2, heartbeat: 2 };
+    assert_eq!(check(|config| config.election_ticks = 2), Err(short));
+    let long = ElectionTooLong { election: u32::MAX };
+    assert_eq!(check(|config| config.election_ticks = u32::MAX), Err(long));
+    let zero = |field| Err(ZeroLimit { field });
+    assert_eq!(check(|config| config.entry_bytes_max = 0), zero("entry_bytes_max"));
+    assert_eq!(check(|config| config.append_bytes_max = 0), zero("append_bytes_max"));
+    assert_eq!(check(|config| config.inflight_messages_max = 0), zero("inflight_messages_max"));
+    assert_eq!(check(|config| config.reads = ReadMode::Lease { ticks: 0 }), zero("reads"));
+}
+
+/// §5.3, at the smallest limits there are: one entry travels, is applied, and waits at a time, and
+/// everything arrives.
+#[test]
+fn section_5_3_the_smallest_limits_move_one_entry_at_a_time() {
+    let mut group = Group::of(3, |config| {
+        config.append_bytes_max = 1;
+        config.inflight_messages_max = 1;
+        config.inflight_bytes_max = 0;
+        config.uncommitted_bytes_max = 0;
+        config.apply_bytes_max = 0;
+        config.applying_bytes_max = 0;
+        config.tail_bytes_max = 0;
+    });
+    group.elect(1);
+    for text in ["a", "b", "c"] {
+        group.propose(1, text).unwrap();
+        let refused = ProposeError::TooManyUncommitted { bytes: 1, max: 0 };
+        assert_eq!(group.propose(1, "more"), Err(refused));
+        group.stabilise();
+    }
+    group.tick(1, 2);
+    group.stabilise();
+    for number in 1..=3 {
+        let own = &group.applied[&id(number)];
+        assert_eq!(*own, ["1/1 empty", "1/2 \"a\"", "1/3 \"b\"", "1/4 \"c\""]);
+    }
 }
 
 /// §6: "voters are in both configurations", and a commit needs both majorities.
