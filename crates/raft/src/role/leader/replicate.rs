@@ -8,7 +8,7 @@ use crate::message::{Body, Round};
 use crate::node::SnapshotOutcome;
 use crate::progress::{Progress, ProgressState};
 use crate::state::State;
-use crate::storage::LogError;
+use crate::storage::{LogError, Snapshot};
 
 /// What a follower is to be sent.
 enum Parcel {
@@ -134,7 +134,13 @@ impl Leader {
     fn send_snapshot(&mut self, state: &mut State, position: usize) {
         let to = self.progress[position].id;
         let wanted = state.log.first().previous();
-        match state.log.store().snapshot(to, wanted) {
+        let mut answer = state.log.store().snapshot(to, wanted);
+        if answer.as_ref().is_ok_and(|snapshot| !snapshot.membership.is_member(to)) {
+            // It is from before `to` became a member, and `to` would refuse it. One of now is not.
+            answer = state.log.store().snapshot(to, state.log.applied());
+        }
+        let is_for = |snapshot: &Snapshot| snapshot.membership.is_member(to);
+        match answer.and_then(|found| is_for(&found).then_some(found).ok_or(LogError::Pending)) {
             Ok(snapshot) => {
                 self.progress[position].await_snapshot(snapshot.last.index);
                 state.counters.snapshots_sent += 1;
