@@ -50,9 +50,10 @@
 //! | free to leave at once | sealed until the receipt |
 //! |---|---|
 //! | a leader's appends, snapshots and heartbeats | requests for votes, and votes granted |
-//! | answers to heartbeats; refusals | acknowledgements of appends and snapshots |
+//! | refusals; answers to heartbeats, once the term is durable | acknowledgements of appends |
 //! | pre-votes and their answers | a candidate's own vote |
-//! | read indexes | a leader's own copy in the majority |
+//! | read indexes | acknowledgements of snapshots |
+//! | | a leader's own copy in the majority |
 //! | | committed entries that are not durable here |
 //!
 //! So the leader's disk works while its followers do (thesis §10.2.1), several writes may be on

@@ -85,7 +85,9 @@ pub enum Body {
         /// The confirmation round.
         round: Round,
     },
-    /// The answer to [`Body::Heartbeat`]. No promise about any disk.
+    /// The answer to [`Body::Heartbeat`]. Sealed until the term is durable, and free after that:
+    /// it promises to elect nobody for an election timeout, and a node that has forgotten its term
+    /// has forgotten that too.
     HeartbeatReply {
         /// The round of the heartbeat.
         round: Round,
@@ -94,8 +96,8 @@ pub enum Body {
     Snapshot(Box<Snapshot>),
     /// "Campaign at once": the leader hands over (thesis §3.10).
     TimeoutNow {
-        /// The leader's newest round. A receiver that has heard of a later one ignores the
-        /// message, because the transfer may have been abandoned since.
+        /// A round that is not reached before the transfer has ended. A receiver that has heard
+        /// of a later one ignores the message, because the transfer was abandoned.
         round: Round,
     },
     /// "You are behind": the answer to a leader of an older term. The envelope's term says it all.
@@ -166,8 +168,12 @@ impl Body {
 pub enum VoteReason {
     /// No leader was heard of. Voters that have heard of one refuse (thesis §4.2.3).
     Timeout,
-    /// The leader asked for it, so its voters need not defend it (thesis §3.10).
-    Transfer,
+    /// The leader asked for it, so its voters need not defend it (thesis §3.10) unless they have
+    /// heard of a later round: then the transfer was abandoned.
+    Transfer {
+        /// That of [`Body::TimeoutNow`].
+        round: Round,
+    },
 }
 
 /// A count of the leader's questions "do I still lead?", from 1 in each term. Zero is before the

@@ -91,6 +91,7 @@ impl Node {
             return;
         }
         self.state.guard_ticks = self.state.guard_ticks.saturating_sub(1);
+        self.state.promise.tick();
         self.state.log.retry();
         match &mut self.role {
             Role::Follower(follower) => {
@@ -205,7 +206,7 @@ impl Node {
     pub fn campaign(&mut self) -> Result<(), CampaignError> {
         self.wake();
         self.check_campaign()?;
-        if matches!(self.state.config.reads, ReadMode::Lease { .. }) && self.defends_leader() {
+        if self.reads_by_lease() && self.defends_leader() {
             return Err(CampaignError::LeaseRunning);
         }
         self.hold_election(self.first_election());
@@ -216,7 +217,7 @@ impl Node {
     /// did: others, and followers whose leader reads by lease and rests on their memory, do not.
     pub fn forget_leader(&mut self) -> bool {
         let is_follower = matches!(self.role, Role::Follower(_));
-        if !is_follower || matches!(self.state.config.reads, ReadMode::Lease { .. }) {
+        if !is_follower || self.reads_by_lease() {
             return false;
         }
         self.state.leader = None;
@@ -434,15 +435,34 @@ impl Node {
         if !self.state.config.check_quorum || self.state.config.flaws.has(Flaw::NoDefence) {
             return false;
         }
+        let promised = self.state.promise.lasts();
         let lately = match &self.role {
-            Role::Follower(follower) => {
-                let silence = follower.silence();
-                self.state.leader.is_some() && silence < self.state.config.election_ticks
-            }
-            Role::Candidate(_) => false,
             Role::Leader(_) => true,
+            // Whatever became of this node since.
+            _ if self.reads_by_lease() => promised,
+            Role::Follower(_) => promised && self.state.leader.is_some(),
+            Role::Candidate(_) => false,
         };
         lately || self.state.guard_ticks > 0
+    }
+
+    fn reads_by_lease(&self) -> bool {
+        matches!(self.state.config.reads, ReadMode::Lease { .. })
+    }
+
+    /// Whether a vote in `term` would break a promise.
+    fn is_bound(&self, term: Term, reason: VoteReason) -> bool {
+        match reason {
+            VoteReason::Timeout => self.defends_leader(),
+            // The leader asked for it, and has no lease until it has begun a later round. Who has
+            // restarted does not know whether it heard of one.
+            VoteReason::Transfer { round } => {
+                let forbids = self.state.promise.forbids_transfer(term, round);
+                self.reads_by_lease()
+                    && (forbids || self.state.guard_ticks > 0)
+                    && !self.state.config.flaws.has(Flaw::NoDefence)
+            }
+        }
     }
 
     fn first_election(&self) -> Election {

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) reads: Vec<ReadOutcome>,
     /// Membership entries that the driver has and has not decided.
     pub(crate) undecided: VecDeque<(Index, Arc<MembershipChange>)>,
+    /// What this node promised with its answers to leaders.
+    pub(crate) promise: Promise,
     /// Ticks in which a node that restarted keeps out of elections of others, because it may
     /// have promised a leader to, and has forgotten.
     pub(crate) guard_ticks: u32,
@@ -45,6 +47,50 @@ pub(crate) struct State {
     issued: WriteNumber,
     /// The last write that is durable.
     synced: WriteNumber,
+    /// The write that made the term what `saved` says.
+    term_write: WriteNumber,
+}
+
+/// "I heard you lead, and elect nobody else for an election timeout" (thesis §6.4.1): what every
+/// answer to a leader says. It outlives the follower that gave it: a node that learns of a later
+/// term the next moment is bound all the same, for the leader may be reading by lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Promise {
+    /// The leader's.
+    term: Term,
+    /// The newest round heard of in that term.
+    round: Round,
+    /// How long it still lasts.
+    ticks: u32,
+}
+
+impl Promise {
+    /// Gives it to the leader of `term`, who may ask for the answer to this round.
+    pub(crate) fn renew(&mut self, term: Term, round: Round, ticks: u32) {
+        let known = if term == self.term { self.round } else { Round::ZERO };
+        *self = Self { term, round: round.max(known), ticks };
+    }
+
+    /// Lets a tick pass.
+    pub(crate) fn tick(&mut self) {
+        self.ticks = self.ticks.saturating_sub(1);
+    }
+
+    /// Whether it still lasts.
+    pub(crate) fn lasts(&self) -> bool {
+        self.ticks > 0
+    }
+
+    /// The newest round heard of.
+    pub(crate) fn round(&self) -> Round {
+        self.round
+    }
+
+    /// Whether it forbids a vote in `term` for somebody who was told to campaign in this round,
+    /// by the leader of the term before. A later round says that this leader leads on.
+    pub(crate) fn forbids_transfer(&self, term: Term, round: Round) -> bool {
+        self.lasts() && (self.term.next(), self.round) > (term, round)
+    }
 }
 
 /// What waits for the disk.
@@ -64,9 +110,11 @@ impl State {
         membership: Membership,
         log: Log,
     ) -> Self {
+        // Who promised something has a term on its disk, see `State::send_when_term_durable`.
         let has_lived = !config.is_first_start && hard_state != HardState::default();
         let may_have_promised = matches!(config.reads, ReadMode::Lease { .. }) && has_lived;
         Self {
+            promise: Promise::default(),
             guard_ticks: if may_have_promised { config.election_ticks } else { 0 },
             config,
             rng,
@@ -83,6 +131,7 @@ impl State {
             saved: hard_state,
             issued: WriteNumber::default(),
             synced: WriteNumber::default(),
+            term_write: WriteNumber::default(),
         }
     }
 
@@ -150,6 +199,15 @@ impl State {
         }
     }
 
+    /// Sends what promises that the term, as it is now, is durable.
+    pub(crate) fn send_when_term_durable(&mut self, to: NodeId, body: Body) {
+        if self.term == self.saved.term && self.term_write <= self.synced {
+            self.send(to, body);
+        } else {
+            self.send_when_durable(to, body);
+        }
+    }
+
     /// Acknowledges `matched` to the leader, once it is durable.
     pub(crate) fn acknowledge(&mut self, to: NodeId, matched: EntryId, round: Round) {
         self.send_when_durable(to, Body::AppendAccepted { matched, round });
@@ -211,6 +269,9 @@ impl State {
         let (entries, snapshot) = self.log.take_unwritten(self.issued);
         let mut hard_state = self.hard_state();
         let changed = hard_state != self.saved;
+        if hard_state.term != self.saved.term {
+            self.term_write = self.issued;
+        }
         self.saved = hard_state;
         if self.config.flaws.has(Flaw::VoteNotSaved) {
             hard_state.vote = None;

@@ -41,18 +41,19 @@ impl Node {
         match body {
             Body::PreVote { last } => self.on_pre_vote(from, term, last),
             Body::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            Body::Vote { last, reason: _ } => self.on_vote(from, last),
+            Body::Vote { last, reason } => self.on_vote(from, last, reason),
             Body::VoteReply { granted } => self.on_vote_reply(from, granted),
             Body::Append { slice, commit, round } => {
-                let follower = Self::hear_leader(&mut self.role, &mut self.state, from);
+                let follower = Self::hear_leader(&mut self.role, &mut self.state, from, round);
                 follower.on_append(&mut self.state, from, slice, commit, round);
             }
             Body::Heartbeat { commit, round } => {
-                let follower = Self::hear_leader(&mut self.role, &mut self.state, from);
+                let follower = Self::hear_leader(&mut self.role, &mut self.state, from, round);
                 follower.on_heartbeat(&mut self.state, from, commit, round);
             }
             Body::Snapshot(snapshot) => {
-                let follower = Self::hear_leader(&mut self.role, &mut self.state, from);
+                let (role, state) = (&mut self.role, &mut self.state);
+                let follower = Self::hear_leader(role, state, from, Round::ZERO);
                 return follower.on_snapshot(&mut self.state, from, snapshot);
             }
             Body::AppendAccepted { matched, round } => {
@@ -100,7 +101,7 @@ impl Node {
                 Body::PreVote { .. } | Body::PreVoteReply { granted: true } => {}
                 // A node that was cut off must not depose a leader that others still hear
                 // (thesis §4.2.3). It learns of the leader when that one talks to it.
-                Body::Vote { reason: VoteReason::Timeout, .. } if self.defends_leader() => {
+                Body::Vote { reason, .. } if self.is_bound(term, *reason) => {
                     return Standing::Passed;
                 }
                 _ => self.become_follower(term, is_leaders.then_some(from)),
@@ -121,9 +122,14 @@ impl Node {
                 self.refuse(from, Body::VoteReply { granted: false });
                 Standing::Passed
             }
+            // No vote of that term is to be had here. The refusal carries the term in which one
+            // may be, to a node whose term lags behind everybody's (after etcd's library).
+            Body::PreVote { .. } => {
+                self.refuse(from, Body::PreVoteReply { granted: false });
+                Standing::Passed
+            }
             // These are about no term: a question that is asked again, and what stays true.
-            Body::PreVote { .. }
-            | Body::Committed { .. }
+            Body::Committed { .. }
             | Body::Propose { .. }
             | Body::ReadIndex { .. }
             | Body::ReadConfirmed { .. }
@@ -144,6 +150,7 @@ impl Node {
         role: &'a mut Role,
         state: &mut crate::state::State,
         from: NodeId,
+        round: Round,
     ) -> &'a mut Follower {
         assert!(
             state.leader.is_none_or(|leader| leader == from),
@@ -156,11 +163,13 @@ impl Node {
             *role = Role::Follower(Follower::new(state.draw_timeout()));
         }
         let Role::Follower(follower) = role else { unreachable!("it was made one just now") };
-        follower.hear();
+        follower.restart_timer();
+        state.promise.renew(state.term, round, state.config.election_ticks);
         follower
     }
 
-    /// Thesis §9.6: granted when a vote would be. Changes nothing here.
+    /// Thesis §9.6: granted when a vote would be. Changes nothing here. The term is ours or a
+    /// later one.
     fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
         if self.defends_leader() {
             return;
@@ -186,8 +195,10 @@ impl Node {
     }
 
     /// Raft figure 2, RequestVote. The term is ours by now.
-    fn on_vote(&mut self, from: NodeId, last: EntryId) {
-        let granted = self.could_vote_for(from) && self.is_up_to_date(last);
+    fn on_vote(&mut self, from: NodeId, last: EntryId, reason: VoteReason) {
+        // This term may have come with another message than the request.
+        let is_bound = self.state.vote.is_none() && self.is_bound(self.state.term, reason);
+        let granted = self.could_vote_for(from) && self.is_up_to_date(last) && !is_bound;
         if !granted {
             self.refuse(from, Body::VoteReply { granted });
             return;
@@ -250,13 +261,12 @@ impl Node {
 
     /// The leader hands over (thesis §3.10): no pre-vote, and voters need not defend the leader.
     fn on_timeout_now(&mut self, from: NodeId, round: Round) {
-        let Role::Follower(follower) = &self.role else { return };
-        // A node that restarted does not know whether it was told long ago, and the transfer
-        // abandoned since.
-        let may_be_old = !follower.is_current(round) || self.state.guard_ticks > 0;
+        let Role::Follower(_) = &self.role else { return };
+        let (term, reason) = (self.state.term.next(), VoteReason::Transfer { round });
         let is_leaders = self.state.leader.is_none_or(|leader| leader == from);
-        if is_leaders && !may_be_old && self.check_campaign().is_ok() {
-            self.hold_election(Election::Vote(VoteReason::Transfer));
+        let is_over = self.state.promise.forbids_transfer(term, round);
+        if is_leaders && !is_over && !self.is_bound(term, reason) && self.check_campaign().is_ok() {
+            self.hold_election(Election::Vote(reason));
         }
     }
 

@@ -18,39 +18,24 @@ pub(crate) struct Follower {
     elapsed: u32,
     /// When to campaign.
     timeout: u32,
-    /// Ticks since the leader was heard of.
-    silence: u32,
     verified: Index,
-    /// The newest confirmation round heard of in this term.
-    heard: Round,
 }
 
 impl Follower {
     pub(crate) fn new(timeout: u32) -> Self {
-        Self { elapsed: 0, timeout, silence: 0, verified: Index::ZERO, heard: Round::ZERO }
+        Self { elapsed: 0, timeout, verified: Index::ZERO }
     }
 
     /// Lets a tick pass. Returns whether it is time to campaign.
     pub(crate) fn tick(&mut self) -> bool {
         self.elapsed = self.elapsed.saturating_add(1);
-        self.silence = self.silence.saturating_add(1);
         self.elapsed >= self.timeout
     }
 
-    /// The leader lives.
-    pub(crate) fn hear(&mut self) {
-        self.elapsed = 0;
-        self.silence = 0;
-    }
-
-    /// A vote was granted, or no election may be held now: the next timeout starts here.
+    /// The leader lives, a vote was granted, or no election may be held now: the next timeout
+    /// starts here.
     pub(crate) fn restart_timer(&mut self) {
         self.elapsed = 0;
-    }
-
-    /// Ticks since the leader was heard of.
-    pub(crate) fn silence(&self) -> u32 {
-        self.silence
     }
 
     /// Raft figure 2, AppendEntries, steps 2 to 5. The acknowledgement waits for the disk; the
@@ -63,7 +48,6 @@ impl Follower {
         commit: Index,
         round: Round,
     ) {
-        self.heard = self.heard.max(round);
         let rejected = slice.previous().index;
         match state.log.append(slice) {
             Appended::Matched(matched) => {
@@ -90,9 +74,8 @@ impl Follower {
         commit: Index,
         round: Round,
     ) {
-        self.heard = self.heard.max(round);
         state.log.commit_to(commit.min(state.log.last().index));
-        state.send(from, Body::HeartbeatReply { round });
+        state.send_when_term_durable(from, Body::HeartbeatReply { round });
     }
 
     /// Raft figure 13, InstallSnapshot.
@@ -105,7 +88,7 @@ impl Follower {
         let last = snapshot.last;
         if last.index <= state.log.commit() {
             let committed = state.log.committed();
-            state.acknowledge(from, committed, self.heard);
+            state.acknowledge(from, committed, state.promise.round());
             return Ok(());
         }
         if state.log.holds(last) {
@@ -121,18 +104,12 @@ impl Follower {
             state.log.restore(snapshot);
         }
         self.verified = self.verified.max(last.index);
-        state.acknowledge(from, last, self.heard);
+        state.acknowledge(from, last, state.promise.round());
         Ok(())
     }
 
     /// The leader has committed `index`; we may have less of its log.
     pub(crate) fn on_commit_heard(&self, state: &mut State, index: Index) {
         state.log.commit_to(index.min(self.verified).max(state.log.commit()));
-    }
-
-    /// Whether the leader still wants us to take over: a transfer that was abandoned is followed
-    /// by a later round.
-    pub(crate) fn is_current(&self, round: Round) -> bool {
-        round >= self.heard
     }
 }

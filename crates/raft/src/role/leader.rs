@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::quorum::{Halves, reached_jointly};
 use crate::state::State;
 use reads::{Reads, Rounds};
-use transfer::{Bar, Transfer};
+use transfer::Transfer;
 
 /// What a leader knows besides its log.
 ///
@@ -48,8 +48,6 @@ pub(crate) struct Leader {
     /// Payload bytes of entries from `term_start` on that are not committed.
     uncommitted_bytes: usize,
     transfer: Option<Transfer>,
-    /// A handover that was abandoned after the target had been told.
-    bar: Option<Bar>,
     rounds: Rounds,
     reads: Reads,
     /// The newest round when somebody's log or the commit index last moved. Who answers a later
@@ -90,7 +88,6 @@ impl Leader {
             check_elapsed: 0,
             uncommitted_bytes: 0,
             transfer: None,
-            bar: None,
             rounds: Rounds::default(),
             reads: Reads::default(),
             changed_in: Round::ZERO,

@@ -2,7 +2,7 @@
 
 use kiva_raft::{
     Body, Change, Entry, LogWrite, Membership, MembershipChange, Message, NodeId, Payload,
-    ProgressState, ReadOutcome, RoleChange, RoleName, Snapshot, Status, VoteReason,
+    ProgressState, ReadOutcome, RoleChange, RoleName, Round, Snapshot, Status, VoteReason,
 };
 
 /// `1→2 t3 Append 2/4 [3/5 "x"] commit=4 round=1`
@@ -19,18 +19,28 @@ fn body(body: &Body) -> String {
         }
         Body::Vote { last, reason } => match reason {
             VoteReason::Timeout => format!(" last={last}"),
-            VoteReason::Transfer => format!(" last={last} for a transfer"),
+            VoteReason::Transfer { round } => {
+                format!(" last={last} for a transfer round={}", self::round(*round))
+            }
         },
         Body::Append { slice, commit, round } => {
             let entries = entries(slice.entries());
-            format!(" after {} [{entries}] commit={commit} round={}", slice.previous(), round.0)
+            format!(
+                " after {} [{entries}] commit={commit} round={}",
+                slice.previous(),
+                self::round(*round)
+            )
         }
-        Body::AppendAccepted { matched, round } => format!(" {matched} round={}", round.0),
+        Body::AppendAccepted { matched, round } => {
+            format!(" {matched} round={}", self::round(*round))
+        }
         Body::AppendRejected { rejected, hint } => format!(" at {rejected} hint={hint}"),
-        Body::Heartbeat { commit, round } => format!(" commit={commit} round={}", round.0),
-        Body::HeartbeatReply { round } => format!(" round={}", round.0),
+        Body::Heartbeat { commit, round } => {
+            format!(" commit={commit} round={}", self::round(*round))
+        }
+        Body::HeartbeatReply { round } => format!(" round={}", self::round(*round)),
         Body::Snapshot(snapshot) => format!(" {}", self::snapshot(snapshot)),
-        Body::TimeoutNow { round } => format!(" round={}", round.0),
+        Body::TimeoutNow { round } => format!(" round={}", self::round(*round)),
         Body::NewerTerm => String::new(),
         Body::Committed { last } => format!(" {last}"),
         Body::Propose { payload } => format!(" {}", self::payload(payload)),
@@ -39,6 +49,14 @@ fn body(body: &Body) -> String {
         }
         Body::ReadConfirmed { context, index } => format!(" {} at {index}", text(context)),
         Body::TransferLeader { target } => format!(" target={target}"),
+    }
+}
+
+/// `7`, or `1.7` for the seventh round when those of one handover were passed over.
+fn round(round: Round) -> String {
+    match round.0 >> 32 {
+        0 => round.0.to_string(),
+        handovers => format!("{handovers}.{}", round.0 & u64::from(u32::MAX)),
     }
 }
 

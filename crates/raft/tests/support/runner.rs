@@ -413,13 +413,13 @@ fn body(name: &str, term: Term, args: &mut ArgumentConsumer<'_>) -> Result<Body,
     let (last, previous) = (position("last")?, position("after")?);
     let (matched, hint) = (position("matched")?, position("hint")?);
     let granted = args.take_key("granted").is_some_and(|text| text == "yes");
-    let reason = match args.take_key("reason") {
-        Some("transfer") => VoteReason::Transfer,
-        _ => VoteReason::Timeout,
-    };
     let commit = Index(key_or(args, "commit", 0)?);
     let index = Index(key_or(args, "index", 0)?);
-    let round = Round(key_or(args, "round", 0)?);
+    let round = round(args.take_key("round").unwrap_or("0"))?;
+    let reason = match args.take_key("reason") {
+        Some("transfer") => VoteReason::Transfer { round },
+        _ => VoteReason::Timeout,
+    };
     let context = Bytes::copy_from_slice(args.take_key("context").unwrap_or("").as_bytes());
     let entries = args.take_key("entries").map(entries).transpose()?.unwrap_or_default();
     let members = args.take_key("voters").map(numbers).transpose()?.unwrap_or_default();
@@ -490,6 +490,13 @@ where
 fn numbers(text: &str) -> Result<Vec<u64>, Failure> {
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts.map(|part| Ok(part.trim().parse()?)).collect()
+}
+
+/// `7`, or `1.7`: as it is printed.
+fn round(text: &str) -> Result<Round, Failure> {
+    let (handovers, number) = text.split_once('.').unwrap_or(("0", text));
+    let (handovers, number): (u64, u64) = (handovers.parse()?, number.parse()?);
+    Ok(Round((handovers << 32) + number))
 }
 
 fn entry_id(text: &str) -> Result<EntryId, Failure> {

@@ -30,6 +30,9 @@ use crate::state::State;
 /// still unanswered renews no lease.
 const ROUNDS_MAX: usize = 64;
 
+/// Rounds set aside while leadership is handed over: more than anybody can ask for meanwhile.
+const HANDOVER_ROUNDS: u64 = 1 << 32;
+
 /// The questions "do I still lead?".
 ///
 /// Invariants:
@@ -69,7 +72,19 @@ impl Rounds {
         }
     }
 
-    /// Time has passed that was not counted.
+    /// A round beyond those that will be asked for while leadership is handed over.
+    pub(super) fn beyond_handover(&self) -> Round {
+        Round(self.newest.0 + HANDOVER_ROUNDS)
+    }
+
+    /// The handover is over, and this node leads on: the next round is beyond that one, and what
+    /// was asked before renews no lease.
+    pub(super) fn pass(&mut self, round: Round) {
+        self.newest = self.newest.max(round);
+        self.end_lease();
+    }
+
+    /// Time has passed that was not counted, or the promises of others do not hold.
     pub(super) fn end_lease(&mut self) {
         self.lease_start = None;
         self.asked.clear();
@@ -192,10 +207,6 @@ impl Leader {
             return;
         }
         progress.answered = round;
-        let id = progress.id;
-        if self.bar.as_ref().is_some_and(|bar| bar.target == id && bar.round <= round) {
-            self.bar = None;
-        }
         self.confirm_rounds(state);
     }
 
@@ -245,9 +256,9 @@ impl Leader {
     pub(crate) fn lease_ticks(&self, state: &State) -> Option<u32> {
         let ReadMode::Lease { ticks } = state.config.reads else { return None };
         // Until the first entry of the term is applied, the state machine may be behind what an
-        // earlier leader answered. During and after a transfer, others may be elected.
-        let is_handed = self.transfer.is_some() || self.bar.is_some();
-        let is_barred = is_handed && !state.config.flaws.has(Flaw::LeaseAcrossTransfer);
+        // earlier leader answered. During a transfer, others may be elected.
+        let is_barred =
+            self.transfer.is_some() && !state.config.flaws.has(Flaw::LeaseAcrossTransfer);
         if state.log.applied() < self.term_start || is_barred {
             return None;
         }

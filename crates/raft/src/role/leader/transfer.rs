@@ -4,8 +4,12 @@
 //! not defend the old leader. Nothing is proposed meanwhile, or it would never be up to date.
 //!
 //! A lease ends before that: the target's election ignores it. If the transfer is abandoned, the
-//! message that tells the target may still be under way, so a lease is used again only when the
-//! target has answered a round that began later. From then on it ignores the message.
+//! message that tells the target may still be under way, for as long as messages are, and the
+//! target, or the voters it asks, may have restarted and forgotten what they heard. So the message
+//! names a round that no question reaches while the transfer lasts, the request for votes repeats
+//! it, and questions go on beyond it when the transfer is abandoned. Whoever answers one of those
+//! neither campaigns nor votes for that handover any more, and a lease needs the answers of a
+//! quorum. A node that restarted keeps out of handovers until its promises of before have run out.
 
 use super::Leader;
 use crate::error::TransferError;
@@ -18,16 +22,8 @@ use crate::state::State;
 pub(super) struct Transfer {
     pub(super) target: NodeId,
     elapsed: u32,
-    /// Whether the target was told to campaign.
-    is_told: bool,
-}
-
-/// A handover that was abandoned after its target was told: no lease until the target has
-/// answered this round.
-#[derive(Debug)]
-pub(super) struct Bar {
-    pub(super) target: NodeId,
-    pub(super) round: Round,
+    /// The round with which the target was told to campaign.
+    told: Option<Round>,
 }
 
 impl Leader {
@@ -53,7 +49,7 @@ impl Leader {
             return Ok(());
         }
         self.abandon_transfer();
-        self.transfer = Some(Transfer { target, elapsed: 0, is_told: false });
+        self.transfer = Some(Transfer { target, elapsed: 0, told: None });
         self.has_news = true;
         if self.progress[position].matched == state.log.last().index {
             self.on_caught_up(state, position);
@@ -65,9 +61,10 @@ impl Leader {
     pub(super) fn on_caught_up(&mut self, state: &mut State, position: usize) {
         let id = self.progress[position].id;
         let Some(transfer) = &mut self.transfer else { return };
-        if transfer.target == id && !transfer.is_told {
-            transfer.is_told = true;
-            state.send(id, Body::TimeoutNow { round: self.rounds.newest() });
+        if transfer.target == id && transfer.told.is_none() {
+            let round = self.rounds.beyond_handover();
+            transfer.told = Some(round);
+            state.send(id, Body::TimeoutNow { round });
         }
     }
 
@@ -89,14 +86,8 @@ impl Leader {
 
     fn abandon_transfer(&mut self) {
         let Some(transfer) = self.transfer.take() else { return };
-        if transfer.is_told {
-            self.bar = match self.bar.take() {
-                // Two targets were told: no one answer stands for both. No lease in this term.
-                Some(bar) if bar.target != transfer.target => {
-                    Some(Bar { target: bar.target, round: Round(u64::MAX) })
-                }
-                _ => Some(Bar { target: transfer.target, round: self.rounds.newest().next() }),
-            };
+        if let Some(round) = transfer.told {
+            self.rounds.pass(round);
         }
     }
 }
