@@ -10,13 +10,12 @@
 //! |---|---|
 //! | [`options`] | what can be chosen when it is opened |
 //! | `inspect` | nothing is opened that is damaged, foreign or half made |
-//! | `journal`, `archive`, `synced` | what inspection reads, and how far it must be whole |
+//! | `journal`, `synced` | what inspection reads, and how far it must be whole |
 //! | `batch` | the last operation on a key wins; ranges become deletes |
 //! | `snapshot` | families are cut out of the one tree |
 //! | `ingest` | many pairs at one moment |
 //! | `flush`, `runtime` | the sync, without holding up writers; a wait that ends |
 //! | `filter` | what may vanish leaves a tombstone |
-//! | `size` | how large a range is |
 //!
 //! **What a write costs.** It fills a buffer of 8 KiB in front of the journal and returns; the
 //! buffer goes to the system when it is full, and at the latest in [`Engine::flush`]. Not
@@ -25,7 +24,6 @@
 //! **The first failure is the last.** A write or flush that failed may have happened or not, so
 //! everything after it is refused, while snapshots keep reading. What remains is to open again.
 
-mod archive;
 mod batch;
 mod error;
 mod filter;
@@ -35,7 +33,6 @@ mod inspect;
 mod journal;
 pub mod options;
 mod runtime;
-mod size;
 mod snapshot;
 mod synced;
 
@@ -46,6 +43,7 @@ use fjall::{Database, Keyspace};
 use kiva_base::KeyRange;
 
 pub use self::options::Options;
+use crate::tree::snapshot::bounds;
 use crate::{
     Cf, Engine, EngineError, Health, Snapshot, SortedItems, WriteBatch,
     limits::{L0_RUNS_PRESSED, SEALED_MEMTABLES_PRESSED},
@@ -169,7 +167,7 @@ impl Engine for DiskEngine {
     }
 
     fn approximate_size(&self, cf: Cf, range: &KeyRange) -> u64 {
-        size::approximate(&self.tree, &snapshot::bounds(cf, range))
+        crate::tree::size::approximate(&self.tree.tree, &bounds(cf, range))
     }
 
     fn health(&self) -> Health {

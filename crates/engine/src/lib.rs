@@ -42,6 +42,7 @@ pub mod filter;
 pub mod limits;
 pub mod memory;
 mod sorted;
+pub mod tree;
 
 use std::io;
 use std::path::PathBuf;

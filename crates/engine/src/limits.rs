@@ -9,6 +9,9 @@ pub const VALUE_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Largest memtable. Above it the library, which starts a new journal at 64 MB, would keep two.
 pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Where a merge begins its next table.
+pub const TABLE_BYTES_TARGET: u64 = 64 * 1024 * 1024;
+
 /// Runs in the topmost level from which on [`Health::Pressed`](crate::Health::Pressed) is told:
 /// the library slows writers down at 20 and stops them at 30.
 pub const L0_RUNS_PRESSED: usize = 12;

@@ -1,12 +1,14 @@
-//! Random histories on both engines and on a plain map: whatever is read is the same on all three.
+//! Random histories on a durable engine, on the memory engine and on a plain map: whatever is read is
+//! the same on all three.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiva_base::KeyRange;
-use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::disk::DiskEngine;
 use kiva_engine::memory::MemoryEngine;
+use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{
     Cf, Engine, EngineError, Op, Order, Snapshot, SortedItem, SortedItems, WriteBatch,
 };
@@ -145,93 +147,127 @@ fn compare(
     Ok(())
 }
 
-fn open(directory: &TempDir) -> DiskEngine {
-    let options = Options {
+/// An engine that keeps its data in files.
+trait InFiles: Engine + Sized {
+    fn open(directory: &TempDir) -> Self;
+
+    fn compact(&self);
+}
+
+fn options() -> Options {
+    Options {
         threads: 1,
         // So small that memtables go to tables in the middle of a history.
         memtable_bytes: 2048,
         ..Options::default()
-    };
-    DiskEngine::open(directory.path(), options).expect("opens")
+    }
+}
+
+impl InFiles for DiskEngine {
+    fn open(directory: &TempDir) -> Self {
+        Self::open(directory.path(), options()).expect("opens")
+    }
+
+    fn compact(&self) {
+        self.compact().expect("compacts");
+    }
+}
+
+impl InFiles for TreeEngine {
+    fn open(directory: &TempDir) -> Self {
+        Self::open(directory.path(), options()).expect("opens")
+    }
+
+    fn compact(&self) {
+        self.compact().expect("compacts");
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn both_engines_read_like_a_map(steps in vec(step(), 1..60)) {
-        let directory = TempDir::new().expect("makes a directory");
-        let mut disk = open(&directory);
-        let mut memory = MemoryEngine::new();
-        let mut model = Model::new();
-        let mut snapshots: Vec<Moment> = Vec::new();
-        for step in &steps {
-            match step {
-                Step::Write(changes) => {
-                    let batch = batch(changes);
-                    disk.write(&batch).expect("writes");
-                    memory.write(&batch).expect("writes");
-                    apply(&mut model, &batch);
+    fn the_disk_engine_reads_like_a_map(steps in vec(step(), 1..60)) {
+        run::<DiskEngine>(&steps)?;
+    }
+
+    #[test]
+    fn the_tree_engine_reads_like_a_map(steps in vec(step(), 1..60)) {
+        run::<TreeEngine>(&steps)?;
+    }
+}
+
+fn run<E: InFiles>(steps: &[Step]) -> Result<(), TestCaseError> {
+    let directory = TempDir::new().expect("makes a directory");
+    let mut disk = E::open(&directory);
+    let mut memory = MemoryEngine::new();
+    let mut model = Model::new();
+    let mut snapshots: Vec<Moment> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Write(changes) => {
+                let batch = batch(changes);
+                disk.write(&batch).expect("writes");
+                memory.write(&batch).expect("writes");
+                apply(&mut model, &batch);
+            }
+            Step::Ingest(items) => {
+                let items: Vec<_> = items
+                    .iter()
+                    .map(|((cf, key), value)| SortedItem {
+                        cf: *cf,
+                        key: key.clone().into(),
+                        value: value.clone().map(Bytes::from),
+                    })
+                    .collect();
+                for engine in [&disk as &dyn Engine, &memory] {
+                    engine.ingest(&mut Items(items.clone().into_iter())).expect("ingests");
                 }
-                Step::Ingest(items) => {
-                    let items: Vec<_> = items
-                        .iter()
-                        .map(|((cf, key), value)| SortedItem {
-                            cf: *cf,
-                            key: key.clone().into(),
-                            value: value.clone().map(Bytes::from),
-                        })
-                        .collect();
-                    for engine in [&disk as &dyn Engine, &memory] {
-                        engine
-                            .ingest(&mut Items(items.clone().into_iter()))
-                            .expect("ingests");
-                    }
-                    for item in items {
-                        let key = (item.cf, item.key.to_vec());
-                        match item.value {
-                            Some(value) => model.insert(key, value.to_vec()),
-                            None => model.remove(&key),
-                        };
-                    }
-                }
-                Step::Snapshot => {
-                    snapshots.push((model.clone(), disk.snapshot(), memory.snapshot()));
-                }
-                Step::Read(cf, start, end) => {
-                    let end = if end < start { Vec::new() } else { end.clone() };
-                    let range = range(start.clone(), end);
-                    compare(&model, &*disk.snapshot(), *cf, &range)?;
-                    compare(&model, &*memory.snapshot(), *cf, &range)?;
-                }
-                Step::Flush => {
-                    disk.flush().expect("flushes");
-                    memory.flush().expect("flushes");
-                }
-                Step::Compact => {
-                    disk.compact().expect("compacts");
-                    memory.compact();
-                }
-                Step::Reopen => {
-                    // A directory stays locked while it is read.
-                    for (model, of_disk, of_memory) in snapshots.drain(..) {
-                        for cf in Cf::ALL {
-                            compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
-                            compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
-                        }
-                    }
-                    drop(disk);
-                    disk = open(&directory);
-                    memory = memory.crash(memory.unsynced());
+                for item in items {
+                    let key = (item.cf, item.key.to_vec());
+                    match item.value {
+                        Some(value) => model.insert(key, value.to_vec()),
+                        None => model.remove(&key),
+                    };
                 }
             }
-        }
-        snapshots.push((model, disk.snapshot(), memory.snapshot()));
-        for (model, of_disk, of_memory) in snapshots {
-            for cf in Cf::ALL {
-                compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
-                compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
+            Step::Snapshot => {
+                snapshots.push((model.clone(), disk.snapshot(), memory.snapshot()));
+            }
+            Step::Read(cf, start, end) => {
+                let end = if end < start { Vec::new() } else { end.clone() };
+                let range = range(start.clone(), end);
+                compare(&model, &*disk.snapshot(), *cf, &range)?;
+                compare(&model, &*memory.snapshot(), *cf, &range)?;
+            }
+            Step::Flush => {
+                disk.flush().expect("flushes");
+                memory.flush().expect("flushes");
+            }
+            Step::Compact => {
+                disk.compact();
+                memory.compact();
+            }
+            Step::Reopen => {
+                // A directory stays locked while it is read.
+                for (model, of_disk, of_memory) in snapshots.drain(..) {
+                    for cf in Cf::ALL {
+                        compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
+                        compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
+                    }
+                }
+                drop(disk);
+                disk = E::open(&directory);
+                memory = memory.crash(memory.unsynced());
             }
         }
     }
+    snapshots.push((model, disk.snapshot(), memory.snapshot()));
+    for (model, of_disk, of_memory) in snapshots {
+        for cf in Cf::ALL {
+            compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
+            compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
+        }
+    }
+    Ok(())
 }

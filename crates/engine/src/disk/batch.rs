@@ -10,8 +10,8 @@ use std::ops::Bound;
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, Readable};
 
-use super::snapshot::{bounds, stored_key};
 use super::{DiskEngine, error};
+use crate::tree::snapshot::{bounds, stored_key};
 use crate::{EngineError, Op, WriteBatch};
 use kiva_base::KeyRange;
 
@@ -30,11 +30,11 @@ pub(super) fn resolve(
                 items.insert(stored_key(cf, key), None);
             }
             Op::DeleteRange { cf, start, end } => {
-                let range = KeyRange::new(start.to_vec(), end.to_vec()).unwrap_or_default();
-                if range.is_empty() {
-                    continue;
+                // One that runs backward, which only bytes from outside can hold, covers nothing.
+                let range = KeyRange::new(start.to_vec(), end.to_vec());
+                if let Some(range) = range.filter(|range| !range.is_empty()) {
+                    delete_range(engine, &mut items, bounds(cf, &range))?;
                 }
-                delete_range(engine, &mut items, bounds(cf, &range))?;
             }
         }
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fjall::{AbstractTree, Keyspace};
 
-use super::archive;
 use crate::EngineError;
+use crate::tree::archive;
 
 /// While the directory is opened, in which nothing of ours is running yet.
 pub(super) fn of_open(path: &Path, error: fjall::Error) -> EngineError {

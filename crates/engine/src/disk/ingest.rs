@@ -5,9 +5,9 @@
 //! listed under the next sequence number. Tables and lists are synced before they are used. An
 //! ingestion that is given up leaves files which the next opening removes.
 
-use super::snapshot::stored_key;
 use super::{DiskEngine, error};
 use crate::sorted::Checked;
+use crate::tree::snapshot::stored_key;
 use crate::{EngineError, SortedItems};
 
 pub(super) fn ingest(engine: &DiskEngine, items: &mut dyn SortedItems) -> Result<(), EngineError> {

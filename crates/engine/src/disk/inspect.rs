@@ -21,10 +21,11 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::archive;
 use super::journal::{self, Met, Reader};
 use super::synced::Synced;
 use crate::EngineError;
+use crate::tree::archive;
+pub(super) use crate::tree::error::{damaged, io_error};
 
 /// Our own marker.
 const KIVA: &str = "KIVA";
@@ -343,12 +344,4 @@ fn names(path: &Path) -> Result<Vec<String>, EngineError> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-pub(super) fn damaged(path: &Path, reason: &str) -> EngineError {
-    EngineError::Damaged { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> EngineError {
-    EngineError::Io { action, path: path.to_owned(), source }
 }

@@ -4,30 +4,13 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use fjall::{Keyspace, Readable};
 use kiva_base::KeyRange;
 
 use super::{DiskEngine, error};
+use crate::tree::snapshot::{bounds, stored_key};
 use crate::{Cf, EngineError, Iter, Order, Snapshot};
-
-/// A key as the tree has it.
-pub(super) fn stored_key(cf: Cf, key: &[u8]) -> Bytes {
-    let mut stored = BytesMut::with_capacity(1 + key.len());
-    stored.put_u8(cf.byte());
-    stored.put_slice(key);
-    stored.freeze()
-}
-
-/// A range as the tree has it: never unbounded, since another family may follow.
-pub(super) fn bounds(cf: Cf, range: &KeyRange) -> (Bytes, Bytes) {
-    let end = if range.end().is_empty() {
-        Bytes::copy_from_slice(&[cf.byte() + 1])
-    } else {
-        stored_key(cf, range.end())
-    };
-    (stored_key(cf, range.start()), end)
-}
 
 pub(super) struct DiskSnapshot {
     view: fjall::Snapshot,

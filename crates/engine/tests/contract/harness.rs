@@ -1,14 +1,15 @@
 //! How an engine is opened, closed and crashed, and short ways to fill and read one.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiva_base::KeyRange;
-use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::disk::DiskEngine;
 use kiva_engine::memory::MemoryEngine;
+use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{
     Cf, Engine, EngineError, Filter, Iter, Order, Snapshot, SortedItem, SortedItems, WriteBatch,
 };
@@ -143,25 +144,52 @@ impl Harness for MemoryHarness {
     }
 }
 
-/// A crash of this one goes on with a copy of the files as they are while it runs: what the system
-/// has when the process is killed.
-pub(crate) struct DiskHarness {
-    directory: TempDir,
-    filter: Option<Arc<dyn Filter>>,
-    disk: Arc<DiskEngine>,
-    engine: Arc<dyn Engine>,
+/// An engine that keeps its data in files.
+pub(crate) trait InFiles: Engine + Sized + 'static {
+    fn open(path: &Path, options: Options) -> Self;
+
+    fn compact(&self);
 }
 
-impl DiskHarness {
-    fn new(directory: TempDir, filter: Option<Arc<dyn Filter>>) -> Self {
-        let options = Options { filter: filter.clone(), threads: 1, ..Options::default() };
-        let disk = Arc::new(DiskEngine::open(directory.path(), options).expect("opens"));
-        let engine = Arc::clone(&disk) as Arc<dyn Engine>;
-        Self { directory, filter, disk, engine }
+impl InFiles for DiskEngine {
+    fn open(path: &Path, options: Options) -> Self {
+        Self::open(path, options).expect("opens")
+    }
+
+    fn compact(&self) {
+        self.compact().expect("compacts");
     }
 }
 
-impl Harness for DiskHarness {
+impl InFiles for TreeEngine {
+    fn open(path: &Path, options: Options) -> Self {
+        Self::open(path, options).expect("opens")
+    }
+
+    fn compact(&self) {
+        self.compact().expect("compacts");
+    }
+}
+
+/// A crash of this one goes on with a copy of the files as they are while it runs: what the system
+/// has when the process is killed.
+pub(crate) struct FileHarness<E> {
+    directory: TempDir,
+    filter: Option<Arc<dyn Filter>>,
+    files: Arc<E>,
+    engine: Arc<dyn Engine>,
+}
+
+impl<E: InFiles> FileHarness<E> {
+    fn new(directory: TempDir, filter: Option<Arc<dyn Filter>>) -> Self {
+        let options = Options { filter: filter.clone(), threads: 1, ..Options::default() };
+        let files = Arc::new(E::open(directory.path(), options));
+        let engine = Arc::clone(&files) as Arc<dyn Engine>;
+        Self { directory, filter, files, engine }
+    }
+}
+
+impl<E: InFiles> Harness for FileHarness<E> {
     fn open_with(filter: Option<Arc<dyn Filter>>) -> Self {
         Self::new(TempDir::new().expect("makes a directory"), filter)
     }
@@ -171,48 +199,66 @@ impl Harness for DiskHarness {
     }
 
     fn reopen(self) -> Self {
-        let Self { directory, filter, disk, engine } = self;
-        drop((disk, engine));
+        let Self { directory, filter, files, engine } = self;
+        drop((files, engine));
         Self::new(directory, filter)
     }
 
     fn crash(self) -> Self {
         let copy = TempDir::new().expect("makes a directory");
+        // A copy is no moment: threads of the engine go on. What a reader may need stays.
+        let _reader = self.engine.snapshot();
         copy_directory(self.directory.path(), copy.path());
         Self::new(copy, self.filter.clone())
     }
 
     fn compact(&self) {
-        self.disk.compact().expect("compacts");
+        self.files.compact();
     }
 }
 
-/// Copies files without the long run of zeros that a journal ends in, which costs most of the time.
+/// Copies a directory in use: what names other files goes first, so that these are there, and what
+/// goes meanwhile was named by nothing.
 pub(crate) fn copy_directory(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("has a type").is_dir() {
+    let entries = fs::read_dir(from).expect("lists");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("lists").file_name()).collect();
+    names.sort();
+    if from.join("current").exists() {
+        copy_file(&from.join("current"), &to.join("current")).expect("copies");
+        let entries = fs::read_dir(from).expect("lists");
+        names = entries.map(|entry| entry.expect("lists").file_name()).collect();
+        names.retain(|name| name != "current");
+    }
+    for name in names {
+        let (source, target) = (from.join(&name), to.join(&name));
+        if source.is_dir() {
             fs::create_dir(&target).expect("makes a directory");
-            copy_directory(&entry.path(), &target);
+            copy_directory(&source, &target);
             continue;
         }
-        let mut source = fs::File::open(entry.path()).expect("opens");
-        let mut copy = fs::File::create(&target).expect("creates");
-        let len = source.metadata().expect("has metadata").len();
-        copy.set_len(len).expect("sets the length");
-        let mut block = vec![0; 64 * 1024];
-        let mut position = 0;
-        loop {
-            let read = source.read(&mut block).expect("reads");
-            if read == 0 {
-                break;
-            }
-            if block[..read].iter().any(|&byte| byte != 0) {
-                copy.seek(SeekFrom::Start(position)).expect("seeks");
-                copy.write_all(&block[..read]).expect("writes");
-            }
-            position += read as u64;
+        match copy_file(&source, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done.expect("copies"),
         }
+    }
+}
+
+/// Copies without the long run of zeros that a journal ends in, which costs most of the time.
+fn copy_file(source: &Path, target: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(source)?;
+    let mut copy = fs::File::create(target)?;
+    copy.set_len(source.metadata()?.len())?;
+    let mut block = vec![0; 64 * 1024];
+    let mut position = 0;
+    loop {
+        let read = source.read(&mut block)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if block[..read].iter().any(|&byte| byte != 0) {
+            copy.seek(SeekFrom::Start(position))?;
+            copy.write_all(&block[..read])?;
+        }
+        position += read as u64;
     }
 }

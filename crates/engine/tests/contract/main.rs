@@ -31,6 +31,7 @@ macro_rules! all_promises {
                 an_empty_key_and_an_empty_value_are_like_others,
                 a_range_delete_takes_what_lies_inside,
                 a_range_delete_and_its_neighbours_in_a_batch_keep_their_order,
+                a_range_delete_that_runs_backward_covers_nothing,
                 an_empty_batch_does_nothing,
                 keys_and_values_beyond_the_limit_are_refused_and_do_no_harm,
                 the_largest_key_and_a_large_value_fit,
@@ -59,4 +60,5 @@ macro_rules! all_promises {
 }
 
 all_promises!(memory: crate::harness::MemoryHarness);
-all_promises!(disk: crate::harness::DiskHarness);
+all_promises!(disk: crate::harness::FileHarness<kiva_engine::disk::DiskEngine>);
+all_promises!(tree: crate::harness::FileHarness<kiva_engine::tree::TreeEngine>);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use kiva_base::KeyRange;
 use kiva_engine::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
 use kiva_engine::{Cf, EngineError, Filter, Health, Verdict, WriteBatch};
@@ -118,6 +119,18 @@ pub(crate) fn a_range_delete_and_its_neighbours_in_a_batch_keep_their_order<H: H
         batch.delete_range(Cf::Default, &range("d", "e"));
     });
     assert_eq!(h.show(Cf::Default), "c=after x=outside");
+}
+
+/// No batch of ours holds one; bytes from elsewhere may.
+pub(crate) fn a_range_delete_that_runs_backward_covers_nothing<H: Harness>() {
+    let h = H::open();
+    for key in ["a", "b", "c"] {
+        h.put(Cf::Default, key, "1");
+    }
+    let bytes = Bytes::from_static(b"\x03d\x01c\x01a");
+    let batch = WriteBatch::decode(&bytes).expect("is well-formed");
+    h.engine().write(&batch).expect("writes");
+    assert_eq!(h.show(Cf::Default), "a=1 b=1 c=1");
 }
 
 pub(crate) fn an_empty_batch_does_nothing<H: Harness>() {

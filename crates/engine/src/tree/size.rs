@@ -6,14 +6,13 @@
 //! needs no read.
 
 use bytes::Bytes;
-use fjall::{AbstractTree, Keyspace};
+use lsm_tree::{AbstractTree, AnyTree};
 
 /// So many bytes behind what the keys of a table share tell them apart well enough.
 const DIGITS: usize = 12;
 
-pub(super) fn approximate(tree: &Keyspace, (start, end): &(Bytes, Bytes)) -> u64 {
-    tree.tree
-        .current_version()
+pub(crate) fn approximate(tree: &AnyTree, (start, end): &(Bytes, Bytes)) -> u64 {
+    tree.current_version()
         .iter_tables()
         .map(|table| {
             let keys = &table.metadata.key_range;
