@@ -540,6 +540,10 @@ impl Node {
         }
         self.state.enter_term(term);
         self.state.leader = leader;
-        self.role = Role::Follower(Follower::new(self.state.draw_timeout()));
+        let timeout = self.state.draw_timeout();
+        match &mut self.role {
+            Role::Follower(follower) => follower.enter_term(timeout),
+            _ => self.role = Role::Follower(Follower::new(timeout)),
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 mod support;
 
-use support::world::{Summary, World};
+use support::world::{Plan, Summary, World};
 
 /// Runs of one `cargo test`. `KIVA_RAFT_SEEDS=20000` looks longer, `KIVA_RAFT_SEED=42` at one run.
 const SEEDS: u64 = 300;
@@ -17,14 +17,14 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn invariants_hold_and_the_group_recovers_for_every_seed() {
     if let Some(seed) = number("KIVA_RAFT_SEED") {
-        println!("{:#?}", World::run(seed, true));
+        println!("{:#?}", World::run(seed, true, &Plan::default()));
         return;
     }
     let first = number("KIVA_RAFT_FIRST_SEED").unwrap_or(1);
     let count = number("KIVA_RAFT_SEEDS").unwrap_or(SEEDS);
     let mut sum = Summary::default();
     for seed in first..first + count {
-        let run = std::panic::catch_unwind(|| World::run(seed, false));
+        let run = std::panic::catch_unwind(|| World::run(seed, false, &Plan::default()));
         let Ok(run) = run else {
             panic!(
                 "seed {seed} failed, see above; every step of it:\n    \
@@ -39,6 +39,7 @@ fn invariants_hold_and_the_group_recovers_for_every_seed() {
         sum.crashes += run.crashes;
         sum.reads += run.reads;
         sum.leases += run.leases;
+        sum.sleeps += run.sleeps;
     }
     println!("{count} seeds: {sum:?}");
     if count >= SEEDS {
@@ -46,11 +47,12 @@ fn invariants_hold_and_the_group_recovers_for_every_seed() {
         assert!(sum.committed > 30 * count, "too little is committed: {sum:?}");
         assert!(sum.changes > count && sum.snapshots > count, "too few changes: {sum:?}");
         assert!(sum.reads > count && sum.leases > count, "too few reads: {sum:?}");
+        assert!(sum.sleeps > count / 10, "too few idle groups: {sum:?}");
     }
 }
 
 #[test]
 fn a_seed_is_a_whole_run() {
-    let twice = [World::run(7, false), World::run(7, false)];
+    let twice = [(); 2].map(|()| World::run(7, false, &Plan::default()));
     assert_eq!(format!("{:?}", twice[0]), format!("{:?}", twice[1]));
 }

@@ -9,15 +9,16 @@ const KEPT: u64 = 10_000;
 /// Nodes whose messages arrive at once, whose writes are durable at once, and whose state machine
 /// is a counter.
 pub(crate) struct Group {
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     messages: Vec<Message>,
     /// Messages that were delivered.
     pub(crate) delivered: u64,
 }
 
-struct Member {
-    node: Node,
-    store: MemoryLogStore,
+/// A node with its driver.
+pub(crate) struct Member {
+    pub(crate) node: Node,
+    pub(crate) store: MemoryLogStore,
     applied: Index,
     compacted: Index,
 }
@@ -25,11 +26,16 @@ struct Member {
 impl Group {
     /// A group of `voters` whose first node leads.
     pub(crate) fn new(voters: u64) -> Self {
+        Self::configured(voters, Config::new)
+    }
+
+    /// The same with other settings.
+    pub(crate) fn configured(voters: u64, config: impl Fn(NodeId) -> Config) -> Self {
         let ids: Vec<NodeId> = (1..=voters).filter_map(NodeId::new).collect();
         let membership = Membership::new(ids.iter().copied(), []);
         let member = |id| {
             let store = MemoryLogStore::new(membership.clone());
-            let node = Node::open(Config::new(id), Rng::seeded(7), Box::new(store.clone()))
+            let node = Node::open(config(id), Rng::seeded(7), Box::new(store.clone()))
                 .expect("an empty log can be read");
             Member { node, store, applied: Index::ZERO, compacted: Index::ZERO }
         };
@@ -55,7 +61,8 @@ impl Group {
         self.members[0].applied
     }
 
-    fn settle(&mut self) {
+    /// Works until nothing is left to be done.
+    pub(crate) fn settle(&mut self) {
         loop {
             for member in &mut self.members {
                 member.work(&mut self.messages);

@@ -26,6 +26,14 @@ impl Follower {
         Self { elapsed: 0, timeout, verified: Index::ZERO }
     }
 
+    /// Goes on in a later term. The timer runs on: a candidate that cannot win, and asks more often
+    /// than we time out, must not keep us from campaigning, for we may be the one who can (Raft
+    /// §5.2: the leader restarts the timer, and a vote that is granted).
+    pub(crate) fn enter_term(&mut self, timeout: u32) {
+        self.timeout = timeout;
+        self.verified = Index::ZERO;
+    }
+
     /// Lets a tick pass. Returns whether it is time to campaign.
     pub(crate) fn tick(&mut self) -> bool {
         self.elapsed = self.elapsed.saturating_add(1);

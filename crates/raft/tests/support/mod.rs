@@ -7,4 +7,6 @@ pub(crate) mod group;
 pub(crate) mod peer;
 pub(crate) mod print;
 pub(crate) mod runner;
+pub(crate) mod slow;
+mod trouble;
 pub(crate) mod world;

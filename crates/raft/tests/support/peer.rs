@@ -8,6 +8,8 @@ use kiva_raft::{
     Message, Node, OpenError, Payload, Ready, Rng, Snapshot,
 };
 
+use super::slow::SlowLog;
+
 /// One member of a group under test.
 ///
 /// Log writes that were handed out wait in `writes` until [`Peer::sync`]; committed entries wait in
@@ -16,6 +18,8 @@ pub(crate) struct Peer {
     pub(crate) config: Config,
     pub(crate) node: Option<Node>,
     pub(crate) store: MemoryLogStore,
+    /// How the node sees `store`.
+    pub(crate) log: SlowLog,
     pub(crate) writes: VecDeque<LogWrite>,
     pub(crate) to_apply: VecDeque<Entry>,
     /// The state machine.
@@ -78,6 +82,7 @@ impl Peer {
         let mut peer = Self {
             config,
             node: None,
+            log: SlowLog::new(store.clone()),
             store,
             writes: VecDeque::new(),
             to_apply: VecDeque::new(),
@@ -176,7 +181,7 @@ impl Peer {
         self.state = self.flushed;
         self.members = self.store.initial_state()?.membership;
         let rng = Rng::seeded(self.seed.wrapping_add(self.starts << 32));
-        self.node = Some(Node::open(self.config.clone(), rng, Box::new(self.store.clone()))?);
+        self.node = Some(Node::open(self.config.clone(), rng, Box::new(self.log.clone()))?);
         Ok(())
     }
 }

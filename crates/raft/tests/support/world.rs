@@ -2,14 +2,16 @@
 //! a network that loses, repeats, delays and reorders.
 //!
 //! Time is a number. What happens next is the earliest event of a queue; every choice is drawn
-//! from the seed, so that a seed is a whole run.
+//! from the seed, so that a seed is a whole run. Among them is what the run is about: a group as
+//! it comes, one whose leaders read by lease while others are eager to replace them, or one whose
+//! members change all the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kiva_raft::{
-    Body, Change, Config, EntryId, Leave, Membership, MembershipChange, MemoryLogStore, Message,
-    NodeId, Proposed, ReadMode, ReadOutcome, SnapshotOutcome,
+    Body, Change, Config, EntryId, Flaws, Leave, Membership, MembershipChange, MemoryLogStore,
+    Message, NodeId, Proposed, ReadMode, ReadOutcome, SnapshotOutcome,
 };
 
 use super::checker::Checker;
@@ -18,17 +20,43 @@ use super::peer::Peer;
 use super::print;
 
 /// Length of a tick of a clock that goes right.
-const TICK: u64 = 100;
-/// Clocks go wrong by this much of a hundred at most. Leases of 8 of 10 ticks allow for that:
-/// 92 / 108 is more than 8 / 10.
-const SKEW: u64 = 8;
+pub(super) const TICK: u64 = 100;
+/// Ticks of a lease, and by how much of a hundred clocks may go wrong with it. Each is close to
+/// what `ReadMode::Lease` allows: 95 / 105 is just above 8 / 9, and so on.
+const LEASES: [(u32, u64); 3] = [(8, 5), (7, 12), (4, 38)];
 /// How long there are faults.
 const TROUBLE: u64 = 300 * TICK;
 /// How long a group without faults may take until it commits something.
 const PATIENCE: u64 = 600 * TICK;
 
+/// What is the same in every run of a test.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// Bugs on purpose.
+    pub(crate) flaws: Flaws,
+    /// What is set whatever the seed says.
+    pub(crate) adjust: fn(&mut Config),
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { flaws: Flaws::NONE, adjust: |_| () }
+    }
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Story {
+    /// A bit of everything.
+    Plain,
+    /// Reads by lease. Leaders are cut off, and everybody campaigns as soon as it may.
+    Leases,
+    /// Changes of members, on nodes that are slow to apply them.
+    Members,
+}
+
 /// A refusal is for a driver's log: nothing is to be done about it.
-fn ignore<T, E>(_: Result<T, E>) {}
+pub(super) fn ignore<T, E>(_: Result<T, E>) {}
 
 /// Draws from a seed (SplitMix64).
 pub(crate) struct Dice(u64);
@@ -43,20 +71,20 @@ impl Dice {
     }
 
     /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    fn percent(&mut self, chance: u64) -> bool {
+    pub(super) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
 
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 }
 
-enum Event {
+pub(super) enum Event {
     Tick(NodeId),
     Deliver(Message),
     /// Some writes of this node are done. The number tells the start of the node it belongs to.
@@ -64,6 +92,8 @@ enum Event {
     Apply(NodeId, u64),
     Restart(NodeId),
     Report(NodeId, NodeId, SnapshotOutcome),
+    /// What the log store had not at hand is there.
+    Fetched(NodeId),
     Heal,
     Client,
     Trouble,
@@ -80,33 +110,39 @@ pub(crate) struct Summary {
     pub(crate) crashes: u64,
     pub(crate) reads: u64,
     pub(crate) leases: u64,
+    pub(crate) sleeps: u64,
 }
 
 /// A group and everything that happens to it.
 pub(crate) struct World {
-    dice: Dice,
-    now: u64,
+    pub(super) story: Story,
+    pub(super) dice: Dice,
+    pub(super) now: u64,
     sequence: u64,
     queue: BTreeMap<(u64, u64), Event>,
-    peers: BTreeMap<NodeId, Peer>,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
     periods: BTreeMap<NodeId, u64>,
-    starts: BTreeMap<NodeId, u64>,
-    cut: BTreeSet<(NodeId, NodeId)>,
-    checker: Checker,
-    is_calm: bool,
+    pub(super) starts: BTreeMap<NodeId, u64>,
+    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    /// Whose messages take long, those to it too.
+    pub(super) slow: BTreeSet<NodeId>,
+    /// Until when a node applies nothing.
+    pub(super) paused: BTreeMap<NodeId, u64>,
+    pub(super) checker: Checker,
+    pub(super) is_calm: bool,
     loss: u64,
     repeats: u64,
     delay: u64,
     disk: u64,
     names: u64,
-    summary: Summary,
+    pub(super) summary: Summary,
     trace: bool,
 }
 
 impl World {
     /// Runs the group of this seed to its end; panics where something does not hold.
-    pub(crate) fn run(seed: u64, trace: bool) -> Summary {
-        let mut world = Self::born(seed, trace);
+    pub(crate) fn run(seed: u64, trace: bool, plan: &Plan) -> Summary {
+        let mut world = Self::born(seed, trace, plan);
         while world.now < TROUBLE {
             world.step();
         }
@@ -123,15 +159,20 @@ impl World {
         panic!("nothing was applied everywhere after {first}, {proposed:?}: {}", world.describe());
     }
 
-    fn born(seed: u64, trace: bool) -> Self {
+    fn born(seed: u64, trace: bool, plan: &Plan) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x1234_5678);
         let count = dice.pick(&[3, 3, 5, 5, 7]);
-        let spares = dice.below(3);
+        let story = dice.pick(&[Story::Plain, Story::Plain, Story::Leases, Story::Members]);
+        let spares = dice.below(3) + if story == Story::Members { 2 } else { 0 };
         let voters = if dice.percent(80) { count } else { count - 1 };
         let members = Membership::new((1..=voters).map(id), (voters + 1..=count).map(id));
         let start = dice.pick(&[EntryId::ZERO, at(5, 5)]);
-        let config = Self::settings(&mut dice);
+        let (lease, skew) = if story == Story::Plain { LEASES[0] } else { dice.pick(&LEASES) };
+        let mut config = Self::settings(&mut dice, story, lease);
+        config.flaws = plan.flaws;
+        (plan.adjust)(&mut config);
         let mut world = Self {
+            story,
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
@@ -139,6 +180,8 @@ impl World {
             periods: BTreeMap::new(),
             starts: BTreeMap::new(),
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            paused: BTreeMap::new(),
             checker: Checker::default(),
             is_calm: false,
             loss: dice.pick(&[0, 2, 10, 25]),
@@ -162,7 +205,12 @@ impl World {
             world.checker.started(node, &peer);
             world.peers.insert(node, peer);
             world.starts.insert(node, 0);
-            let period = TICK - SKEW + world.dice.below(2 * SKEW + 1);
+            // Clocks at the edges are the interesting ones.
+            let period = match world.dice.below(3) {
+                0 => TICK - skew,
+                1 => TICK + skew,
+                _ => TICK - skew + world.dice.below(2 * skew + 1),
+            };
             world.periods.insert(node, period);
             world.after(period, Event::Tick(node));
         }
@@ -171,12 +219,12 @@ impl World {
         world
     }
 
-    fn settings(dice: &mut Dice) -> Config {
+    fn settings(dice: &mut Dice, story: Story, lease: u32) -> Config {
         let mut config = Config::new(id(1));
         config.pre_vote = dice.percent(70);
-        config.check_quorum = dice.percent(70);
-        if config.check_quorum && dice.percent(60) {
-            config.reads = ReadMode::Lease { ticks: 8 };
+        config.check_quorum = dice.percent(70) || story == Story::Leases;
+        if config.check_quorum && (dice.percent(60) || story == Story::Leases) {
+            config.reads = ReadMode::Lease { ticks: lease };
         }
         config.forward_proposals = dice.percent(30);
         config.eager_commit = dice.percent(30);
@@ -190,13 +238,13 @@ impl World {
         config
     }
 
-    fn after(&mut self, delay: u64, event: Event) {
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + delay.max(1), self.sequence), event);
     }
 
     #[expect(clippy::print_stdout, reason = "a seed that is replayed is to be read")]
-    fn say(&self, line: impl FnOnce() -> String) {
+    pub(super) fn say(&self, line: impl FnOnce() -> String) {
         if self.trace {
             println!("{:>7} {}", self.now, line());
         }
@@ -211,6 +259,9 @@ impl World {
                 let period = self.periods[&node];
                 self.after(period, Event::Tick(node));
                 self.with(node, |peer| peer.node().tick());
+                if self.story == Story::Leases && !self.is_calm && self.dice.percent(60) {
+                    self.with(node, |peer| ignore(peer.node().campaign()));
+                }
             }
             Event::Deliver(message) => {
                 self.say(|| format!("deliver {}", print::message(&message)));
@@ -224,7 +275,14 @@ impl World {
             Event::Report(node, other, outcome) => {
                 self.with(node, |peer| peer.node().report_snapshot(other, outcome));
             }
-            Event::Heal => self.cut.clear(),
+            Event::Fetched(node) => {
+                self.peers[&node].log.set_slow(false);
+                self.with(node, |peer| peer.node().on_log_fetched());
+            }
+            Event::Heal => {
+                self.cut.clear();
+                self.slow.clear();
+            }
             Event::Client => self.client(),
             Event::Trouble => self.trouble(),
         }
@@ -236,7 +294,7 @@ impl World {
     }
 
     /// Does something to a node that is up, and what follows from it.
-    fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Peer)) {
+    pub(super) fn with(&mut self, node: NodeId, act: impl FnOnce(&mut Peer)) {
         let peer = self.peers.get_mut(&node).expect("the node exists");
         if peer.node.is_none() {
             return;
@@ -292,8 +350,13 @@ impl World {
             self.say(|| format!("{}{lost}", print::message(&message)));
             // A few are so late that another leader may be elected meanwhile.
             let is_late = !self.is_calm && self.dice.percent(3);
-            let delay = self.dice.below(if is_late { 30 * TICK } else { self.delay });
             let (from, to) = (message.from, message.to);
+            let is_slow = self.slow.contains(&from) || self.slow.contains(&to);
+            let delay = self.dice.below(match is_late {
+                true => 30 * TICK,
+                false if is_slow => 12 * TICK,
+                false => self.delay,
+            });
             if is_snapshot {
                 let outcome = if is_lost { SnapshotOutcome::Failed } else { SnapshotOutcome::Sent };
                 let late = self.dice.below(2 * self.delay);
@@ -336,6 +399,11 @@ impl World {
     }
 
     fn apply(&mut self, node: NodeId) {
+        let until = self.paused.get(&node).copied().unwrap_or(0);
+        if self.now < until && !self.is_calm {
+            let start = self.starts[&node];
+            return self.after(until - self.now, Event::Apply(node, start));
+        }
         while self.is_calm || !self.dice.percent(20) {
             let peer = self.peers.get_mut(&node).expect("the node exists");
             let done = peer.apply(1);
@@ -371,6 +439,7 @@ impl World {
         let name = self.name();
         match choice {
             _ if self.is_calm => {}
+            0..25 if self.story == Story::Members => self.change_members(node, &all),
             0..45 => self.with(node, |peer| ignore(peer.node().propose(name))),
             45..75 => {
                 self.checker.asks(name.clone());
@@ -383,7 +452,11 @@ impl World {
             }
             88..93 => self.change_members(node, &all),
             93..98 => self.compact(node),
-            98 => self.with(node, |peer| peer.node().announce_commit()),
+            98 => match self.dice.below(3) {
+                0 => self.with(node, |peer| peer.node().announce_commit()),
+                1 => self.sleep(&all),
+                _ => all.iter().for_each(|node| self.with(*node, |peer| peer.node().wake())),
+            },
             _ => {
                 self.say(|| format!("{anybody} campaigns"));
                 self.with(anybody, |peer| ignore(peer.node().campaign()));
@@ -396,7 +469,7 @@ impl World {
         format!("p{}", self.names).into()
     }
 
-    fn leads(&self, node: NodeId) -> bool {
+    pub(super) fn leads(&self, node: NodeId) -> bool {
         self.peers[&node].node.as_ref().is_some_and(kiva_raft::Node::is_leader)
     }
 
@@ -422,8 +495,21 @@ impl World {
         self.with(node, |peer| ignore(peer.node().propose_membership(change)));
     }
 
+    /// Lets the timers of an idle group stand still; of those that find it idle.
+    fn sleep(&mut self, all: &[NodeId]) {
+        for node in all {
+            let Some(peer) = self.peers.get_mut(node).filter(|peer| peer.node.is_some()) else {
+                continue;
+            };
+            if peer.node().quiesce().is_ok() {
+                self.summary.sleeps += 1;
+                self.say(|| format!("{node} sleeps"));
+            }
+        }
+    }
+
     /// Flushes the state machine, and drops what of the log it no longer needs.
-    fn compact(&mut self, node: NodeId) {
+    pub(super) fn compact(&mut self, node: NodeId) {
         let is_short = self.dice.percent(70);
         self.with(node, |peer| {
             if let Some(snapshot) = peer.build_snapshot()
@@ -435,85 +521,17 @@ impl World {
         });
     }
 
-    /// Something goes wrong.
-    fn trouble(&mut self) {
-        let wait = self.dice.below(25 * TICK);
-        self.after(wait, Event::Trouble);
-        let all: Vec<NodeId> = self.peers.keys().copied().collect();
-        if self.is_calm {
-            // Nothing goes wrong any more; snapshots are still built.
-            all.iter().for_each(|node| self.compact(*node));
-            return;
-        }
-        let node = self.dice.pick(&all);
-        match self.dice.below(10) {
-            0..5 => {
-                let outstanding = self.peers[&node].writes.len() as u64;
-                let kept = self.dice.below(outstanding + 1);
-                self.crash(node, kept as usize);
-            }
-            5 => {
-                for node in &all {
-                    self.crash(*node, 0);
-                }
-            }
-            6..8 => {
-                for other in &all {
-                    self.cut.insert((node, *other));
-                    if self.dice.percent(80) {
-                        self.cut.insert((*other, node));
-                    }
-                }
-                let length = self.dice.below(40 * TICK);
-                self.after(length, Event::Heal);
-            }
-            _ => {
-                let half: Vec<bool> = all.iter().map(|_| self.dice.percent(50)).collect();
-                for (left, left_half) in all.iter().zip(&half) {
-                    for (right, right_half) in all.iter().zip(&half) {
-                        if left_half != right_half {
-                            self.cut.insert((*left, *right));
-                        }
-                    }
-                }
-                let length = self.dice.below(40 * TICK);
-                self.after(length, Event::Heal);
-            }
-        }
-    }
-
-    fn crash(&mut self, node: NodeId, kept: usize) {
-        let peer = self.peers.get_mut(&node).expect("the node exists");
-        if peer.node.is_none() {
-            return;
-        }
-        peer.crash(kept);
-        self.summary.crashes += 1;
-        *self.starts.get_mut(&node).expect("the node exists") += 1;
-        self.say(|| format!("{node} crashes, {kept} writes survive"));
-        let delay = self.dice.below(20 * TICK);
-        self.after(delay, Event::Restart(node));
-    }
-
-    fn restart(&mut self, node: NodeId) {
-        let peer = self.peers.get_mut(&node).expect("the node exists");
-        if peer.node.is_some() {
-            return;
-        }
-        peer.restart().expect("the node starts again");
-        self.say(|| format!("{node} starts again"));
-        self.checker.started(node, &self.peers[&node]);
-        self.with(node, |_| ());
-    }
-
     fn calm_down(&mut self) {
         self.is_calm = true;
         self.cut.clear();
+        self.slow.clear();
         (self.delay, self.disk) = (20, 20);
         let all: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in all {
             self.restart(node);
             self.compact(node);
+            self.after(1, Event::Fetched(node));
+            self.with(node, |peer| peer.node().wake());
         }
     }
 
