@@ -90,6 +90,20 @@ impl WriteBatch {
         self.count += other.count;
     }
 
+    /// Adds the operations that these bytes encode, checked to the last one. When they are
+    /// refused the batch is as it was.
+    pub fn extend_encoded(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        self.count += count_checked(bytes)?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Takes all operations out; the memory stays for the next ones.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -112,14 +126,7 @@ impl WriteBatch {
 
     /// The batch that these bytes encode, checked to the last operation.
     pub fn decode(bytes: &Bytes) -> Result<Self, EngineError> {
-        let mut rest = &bytes[..];
-        let mut count = 0;
-        while !rest.is_empty() {
-            let (op, after) = decode_op(rest)?;
-            op.check()?;
-            rest = after;
-            count += 1;
-        }
+        let count = count_checked(bytes)?;
         Ok(Self { bytes: bytes.to_vec(), count })
     }
 
@@ -165,6 +172,19 @@ impl Op<'_> {
             }
         }
     }
+}
+
+/// How many operations these bytes encode, each within the limits.
+fn count_checked(bytes: &[u8]) -> Result<usize, EngineError> {
+    let mut rest = bytes;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let (op, after) = decode_op(rest)?;
+        op.check()?;
+        rest = after;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Whether an engine takes this key and value.
@@ -233,6 +253,20 @@ mod tests {
                 Op::DeleteRange { cf: Cf::Write, start: b"a", end: b"b" },
             ]
         );
+    }
+
+    #[test]
+    fn a_refused_extension_changes_nothing() {
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Default, b"key", b"value");
+        let encoded = batch.as_bytes().to_vec();
+        batch.extend_encoded(&encoded).unwrap();
+        assert_eq!(batch.len(), 2);
+        let before = batch.clone();
+        assert!(batch.extend_encoded(&encoded[..encoded.len() - 1]).is_err());
+        assert_eq!(batch, before);
+        batch.clear();
+        assert_eq!(batch, WriteBatch::new());
     }
 
     #[test]
