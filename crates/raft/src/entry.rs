@@ -53,6 +53,11 @@ impl Entry {
     pub fn size(&self) -> usize {
         self.payload.size()
     }
+
+    fn weight(&self) -> Weight {
+        let has_change = matches!(self.payload, Payload::Membership(_));
+        Weight { bytes: self.size(), has_change }
+    }
 }
 
 /// A run of entries, shared by everybody who sends, writes or applies them.
@@ -62,17 +67,41 @@ impl Entry {
 /// Invariants:
 /// - Indexes are consecutive. [`LogSlice::new`](crate::LogSlice::new) is where a run from outside
 ///   is checked.
+/// - `weight` is that of the entries: everybody asks for it, and nobody counts again.
 #[derive(Clone, Default)]
 pub struct Entries {
     /// `None` when empty.
     shared: Option<Arc<[Entry]>>,
     start: usize,
     end: usize,
+    weight: Weight,
+}
+
+/// What some entries add up to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Weight {
+    /// Bytes of their payloads.
+    pub(crate) bytes: usize,
+    /// Whether a change of members is among them.
+    pub(crate) has_change: bool,
+}
+
+impl Weight {
+    pub(crate) const ZERO: Self = Self { bytes: 0, has_change: false };
+
+    pub(crate) fn of(entries: &[Entry]) -> Self {
+        entries.iter().map(Entry::weight).fold(Self::ZERO, Self::and)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        let has_change = self.has_change || other.has_change;
+        Self { bytes: self.bytes + other.bytes, has_change }
+    }
 }
 
 impl Entries {
     /// No entries.
-    pub const EMPTY: Self = Self { shared: None, start: 0, end: 0 };
+    pub const EMPTY: Self = Self { shared: None, start: 0, end: 0, weight: Weight::ZERO };
 
     /// The entries of positions `start..end`, sharing this run.
     ///
@@ -84,12 +113,21 @@ impl Entries {
         if start == end {
             return Self::EMPTY;
         }
-        Self { shared: self.shared.clone(), start: self.start + start, end: self.start + end }
+        Self {
+            shared: self.shared.clone(),
+            start: self.start + start,
+            end: self.start + end,
+            weight: Weight::of(&self[start..end]),
+        }
     }
 
     /// Bytes of all payloads.
     pub fn size(&self) -> usize {
-        self.iter().map(Entry::size).sum()
+        self.weight.bytes
+    }
+
+    pub(crate) fn weight(&self) -> Weight {
+        self.weight
     }
 }
 
@@ -124,13 +162,15 @@ impl FromIterator<Entry> for Entries {
         if end == 0 {
             return Self::EMPTY;
         }
-        Self { shared: Some(shared), start: 0, end }
+        let weight = Weight::of(&shared);
+        Self { shared: Some(shared), start: 0, end, weight }
     }
 }
 
 impl From<Entry> for Entries {
     fn from(entry: Entry) -> Self {
-        Self { shared: Some(Arc::new([entry])), start: 0, end: 1 }
+        let weight = entry.weight();
+        Self { shared: Some(Arc::new([entry])), start: 0, end: 1, weight }
     }
 }
 

@@ -16,12 +16,12 @@ mod tail;
 
 use std::collections::VecDeque;
 
-use crate::entry::{Entries, Entry, Payload, fitting};
+use crate::entry::{Entries, Entry, Payload, Weight, fitting};
 use crate::flaw::{Flaw, Flaws};
 use crate::id::{EntryId, Index, Term};
 use crate::ready::WriteNumber;
 use crate::storage::{LogError, LogStore, Snapshot};
-use tail::{Tail, Weight};
+use tail::Tail;
 
 pub use slice::{LogSlice, SliceError};
 
@@ -437,8 +437,10 @@ impl Log {
         let start = self.tail.before().index.next();
         if first >= start {
             let range = self.tail.range(first, end);
-            let count = fitting(&range, bytes_max);
-            return Ok(if count < range.len() { range.part(0, count) } else { range });
+            if range.size() <= bytes_max {
+                return Ok(range);
+            }
+            return Ok(range.part(0, fitting(&range, bytes_max)));
         }
         if self.is_installing() {
             return Err(LogError::Compacted { first: start });
@@ -472,7 +474,7 @@ impl Log {
         while first <= self.commit {
             let page = self.entries(first, self.commit.next(), page_bytes)?;
             let Some(last) = page.last() else { break };
-            if page.iter().any(|entry| matches!(entry.payload, Payload::Membership(_))) {
+            if page.weight().has_change {
                 return Ok(true);
             }
             first = last.index.next();

@@ -316,9 +316,11 @@ impl State {
             return Entries::EMPTY;
         }
         let entries = self.log.take_appliable(self.config.apply_bytes_max);
-        for entry in &entries {
-            if let Payload::Membership(change) = &entry.payload {
-                self.undecided.push_back((entry.index, Arc::clone(change)));
+        if entries.weight().has_change {
+            for entry in &entries {
+                if let Payload::Membership(change) = &entry.payload {
+                    self.undecided.push_back((entry.index, Arc::clone(change)));
+                }
             }
         }
         entries

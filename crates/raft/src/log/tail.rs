@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::entry::{Entries, Entry, Payload};
+use crate::entry::{Entries, Entry, Weight};
 use crate::id::{EntryId, Index};
 
 /// The entries after `before`, as the runs in which they came.
@@ -21,48 +21,22 @@ pub(super) struct Tail {
     bytes: usize,
 }
 
-/// A run, and what is asked of it so often that it is looked up once.
 #[derive(Debug)]
 struct Run {
     entries: Entries,
     first: Index,
     last: EntryId,
-    weight: Weight,
 }
 
 impl Run {
     fn new(entries: Entries) -> Option<Self> {
         let (first, last) = (entries.first()?.index, entries.last()?.id());
-        let weight = Weight::of(&entries);
-        Some(Self { entries, first, last, weight })
+        Some(Self { entries, first, last })
     }
 
     /// Memory, payloads included.
     fn bytes(&self) -> usize {
-        self.weight.bytes + self.entries.len() * size_of::<Entry>()
-    }
-}
-
-/// What some entries add up to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Weight {
-    /// Bytes of their payloads.
-    pub(crate) bytes: usize,
-    /// Whether a change of members is among them.
-    pub(crate) has_change: bool,
-}
-
-impl Weight {
-    fn of(entries: &[Entry]) -> Self {
-        let is_change = |entry: &Entry| matches!(entry.payload, Payload::Membership(_));
-        entries.iter().fold(Self::default(), |weight, entry| Self {
-            bytes: weight.bytes + entry.size(),
-            has_change: weight.has_change || is_change(entry),
-        })
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self { bytes: self.bytes + other.bytes, has_change: self.has_change || other.has_change }
+        self.entries.size() + self.entries.len() * size_of::<Entry>()
     }
 }
 
@@ -162,16 +136,16 @@ impl Tail {
         if let Some(run) = self.runs.back()
             && (run.first, run.last.index) == (first, last)
         {
-            return run.weight;
+            return run.entries.weight();
         }
-        let mut weight = Weight::default();
+        let mut weight = Weight::ZERO;
         for run in self.runs.range(self.position(first).min(self.runs.len())..) {
             if run.first > last {
                 break;
             }
             let is_whole = first <= run.first && run.last.index <= last;
             weight = weight.and(if is_whole {
-                run.weight
+                run.entries.weight()
             } else {
                 let start = first.max(run.first).since(run.first) as usize;
                 let stop = last.next().since(run.first) as usize;
@@ -196,6 +170,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::entry::Payload;
     use crate::id::Term;
     use crate::membership::MembershipChange;
 
