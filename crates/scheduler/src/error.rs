@@ -4,6 +4,7 @@ use kiva_base::StoreId;
 use kiva_engine::EngineError;
 
 use crate::limits::{IDS_MAX, SERVICE_NAME_MAX, TIMESTAMPS_MAX};
+use crate::operator::Unfit;
 use crate::regions::StaleReport;
 use crate::settings::SettingsMismatch;
 use crate::wire::WireError;
@@ -69,6 +70,9 @@ pub enum Refusal {
         /// The size of this one.
         size: usize,
     },
+    /// An operator that cannot be.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// A message that cannot be what it claims to be.
     #[error(transparent)]
     Malformed(#[from] WireError),

@@ -1,20 +1,28 @@
 //! The scheduler as others hold it.
+//!
+//! What concerns placement is in `placement`: reports, operators, logs of stores.
+
+mod placement;
 
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use kiva_base::{Clock, ClusterId, KeyRange, RegionId, StoreId, Timestamp};
+use kiva_base::{Clock, ClusterId, KeyRange, Moment, RegionId, StoreId, Timestamp};
 use kiva_engine::{Engine, EngineError};
 
+use crate::cluster::Health;
+use crate::coordinator::Coordinator;
 use crate::error::{Error, OpenError, Refusal};
 use crate::gc::{GC_WORKER, Hold, HoldChange};
 use crate::id::Ids;
-use crate::limits::{IDS_MAX, REGIONS_SAVED_MAX, SERVICE_NAME_MAX, TIMESTAMPS_MAX};
+use crate::limits::{IDS_LOW, IDS_MAX, REGIONS_SAVED_MAX, SERVICE_NAME_MAX, TIMESTAMPS_MAX};
 use crate::regions::RegionReport;
 use crate::settings::{Settings, WantedSettings};
 use crate::state::{self, Birth, Command, State};
-use crate::store::{Store, StoreState, StoreStats, StoreView};
+use crate::store::{Store, StoreState, StoreView};
 use crate::tso::Oracle;
+
+pub use placement::StoreDescription;
 
 /// How a scheduler is opened.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +44,8 @@ pub struct Scheduler {
 
 /// What handles share.
 ///
-/// Locks are taken in this order: writer, then one of the others at a time. Only the writer is held
-/// while the disk works.
+/// Locks are taken in this order: writer, state, coordinator, then one of the others at a time. Only
+/// the writer is held while the disk works.
 struct Shared {
     birth: Birth,
     clock: Arc<dyn Clock>,
@@ -48,6 +56,10 @@ struct Shared {
     /// Held for some dozen instructions per request for timestamps.
     oracle: Mutex<Oracle>,
     ids: Mutex<Ids>,
+    /// Held for one report or one round of the patrol.
+    coordinator: Mutex<Coordinator>,
+    /// When this handle was opened.
+    opened: Moment,
 }
 
 /// Who holds it may save.
@@ -86,6 +98,8 @@ impl Scheduler {
                 ids: Mutex::new(Ids::new(state.ids_end())),
                 state: RwLock::new(state),
                 writer: Mutex::new(Writer { engine }),
+                coordinator: Mutex::new(Coordinator::default()),
+                opened: clock.now(),
                 clock,
             }),
         })
@@ -147,9 +161,13 @@ impl Scheduler {
         if count > IDS_MAX {
             return Err(Refusal::IdCount { count }.into());
         }
+        self.ids_as(&self.shared.writer(), count)
+    }
+
+    /// [`ids`](Self::ids), for who may save already.
+    fn ids_as(&self, writer: &Writer, count: u32) -> Result<u64, Error> {
         // Absent means one on the wire.
         let count = count.max(1);
-        let writer = self.shared.writer();
         loop {
             let end = {
                 let mut ids = self.shared.ids();
@@ -158,7 +176,7 @@ impl Scheduler {
                     None => ids.next_end(count),
                 }
             };
-            self.save(&writer, Command::ReserveIds { end })?;
+            self.save(writer, Command::ReserveIds { end })?;
             self.shared.ids().on_saved(end);
         }
     }
@@ -190,8 +208,10 @@ impl Scheduler {
         self.check_allocated("store", store.id.get())?;
         self.check_allocated("region", region.region.id.get())?;
         self.check_allocated("peer", peer.id.get())?;
-        let region = Box::new(region);
-        self.save(&writer, Command::Bootstrap { store, region })
+        let (id, region) = (store.id, Box::new(region));
+        self.save(&writer, Command::Bootstrap { store, region })?;
+        self.shared.state_mut().on_store_heard(id, self.shared.clock.now());
+        Ok(())
     }
 
     fn check_allocated(&self, what: &'static str, id: u64) -> Result<(), Refusal> {
@@ -210,29 +230,44 @@ impl Scheduler {
 
     /// A store joins, or says something new about itself. Saves. Its state is not its own to
     /// change: a store that is being emptied stays so.
+    ///
+    /// At the address of another store it is refused while the other may live. When the other has
+    /// been silent for as long as makes a store disconnected, it is lost: whoever serves there now
+    /// does not have its directory.
     pub fn put_store(&self, store: Store) -> Result<(), Error> {
         self.check_bootstrapped()?;
         let writer = self.shared.writer();
         self.check_allocated("store", store.id.get())?;
-        let state = {
+        let now = self.shared.clock.now();
+        let (state, lost) = {
             let state = self.shared.state();
-            for other in state.stores().values().map(|view| &view.store) {
-                let is_alive = other.state != StoreState::Tombstone;
-                if is_alive && other.id != store.id && other.address == store.address {
-                    return Err(
-                        Refusal::AddressTaken { address: store.address, other: other.id }.into()
-                    );
-                }
-            }
-            match state.stores().get(&store.id).map(|view| view.store.state) {
-                Some(StoreState::Tombstone) => {
+            let own = match state.stores().get(&store.id).map(|view| view.store.state) {
+                Some(StoreState::Tombstone | StoreState::Lost) => {
                     return Err(Refusal::StoreTombstone(store.id).into());
                 }
                 Some(known) => known,
                 None => StoreState::Up,
+            };
+            let is_present = |view: &&StoreView| {
+                let is_gone = matches!(view.store.state, StoreState::Tombstone | StoreState::Lost);
+                !is_gone && view.store.id != store.id && view.store.address == store.address
+            };
+            let other = state.stores().values().find(is_present);
+            if let Some(other) = other
+                && self.health_of(other, state.policy(), now) == Health::Up
+            {
+                let (address, other) = (store.address, other.store.id);
+                return Err(Refusal::AddressTaken { address, other }.into());
             }
+            (own, other.map(|other| other.store.clone()))
         };
-        self.save(&writer, Command::PutStore(Store { state, ..store }))
+        if let Some(lost) = lost {
+            self.save(&writer, Command::PutStore(Store { state: StoreState::Lost, ..lost }))?;
+        }
+        let id = store.id;
+        self.save(&writer, Command::PutStore(Store { state, ..store }))?;
+        self.shared.state_mut().on_store_heard(id, now);
+        Ok(())
     }
 
     /// The store with this id, tombstones too.
@@ -249,26 +284,7 @@ impl Scheduler {
         self.shared.state().stores().values().cloned().collect()
     }
 
-    /// A store reports that it lives.
-    pub fn on_store_heartbeat(&self, id: u64, stats: StoreStats) -> Result<(), Refusal> {
-        let view = self.store(id)?;
-        let id = view.store.id;
-        if view.store.state == StoreState::Tombstone {
-            return Err(Refusal::StoreTombstone(id));
-        }
-        let wall_ms = self.shared.clock.wall_ms();
-        self.shared.state_mut().on_store_heartbeat(id, stats, wall_ms);
-        Ok(())
-    }
-
     // Regions.
-
-    /// A leader reports its region. Seen by the next lookup, saved within a second or so.
-    pub fn on_region_heartbeat(&self, report: RegionReport) -> Result<(), Refusal> {
-        self.check_bootstrapped()?;
-        self.shared.state_mut().regions_mut().observe(report)?;
-        Ok(())
-    }
 
     /// The region that holds a stored key.
     pub fn region_by_key(&self, key: &[u8]) -> Result<Option<Arc<RegionReport>>, Refusal> {
@@ -301,11 +317,6 @@ impl Scheduler {
         let state = self.shared.state();
         let found = state.regions().covering(range).take(limit);
         Ok(found.cloned().collect())
-    }
-
-    /// How many regions a store leads.
-    pub fn leaders_on(&self, store: StoreId) -> usize {
-        self.shared.state().regions().leaders_on(store)
     }
 
     // Garbage.
@@ -361,10 +372,12 @@ impl Scheduler {
 
     // What nobody waits for.
 
-    /// Saves what was put off: the next window of timestamps before somebody has to wait for it,
-    /// and regions that leaders have reported. Called again and again by the keeper.
+    /// Saves what was put off: the next window of timestamps and ids before somebody has to wait for
+    /// them, regions that leaders have reported, the end of stores that are lost. Called again and again
+    /// by the keeper.
     pub fn maintain(&self) -> Result<(), Error> {
         let writer = self.shared.writer();
+        self.bury_lost_stores(&writer)?;
         let clock = &self.shared.clock;
         let (now, wall_ms) = (clock.now(), clock.wall_ms());
         let is_due = self.shared.oracle().is_window_due(now, wall_ms);
@@ -374,6 +387,14 @@ impl Scheduler {
                 Ok(()) | Err(Error::Refused(_)) => {}
                 Err(failed) => return Err(failed),
             }
+        }
+        let next_end = {
+            let ids = self.shared.ids();
+            (ids.left() < IDS_LOW).then(|| ids.next_end(1))
+        };
+        if let Some(end) = next_end {
+            self.save(&writer, Command::ReserveIds { end })?;
+            self.shared.ids().on_saved(end);
         }
         let (mut saved, mut gone) = (Vec::new(), Vec::new());
         {
@@ -388,10 +409,10 @@ impl Scheduler {
         if saved.is_empty() && gone.is_empty() {
             return Ok(());
         }
-        self.save(&writer, Command::SaveRegions { saved, gone })
+        Ok(self.save(&writer, Command::SaveRegions { saved, gone })?)
     }
 
-    fn save(&self, writer: &Writer, command: Command) -> Result<(), Error> {
+    fn save(&self, writer: &Writer, command: Command) -> Result<(), EngineError> {
         writer.save(&command)?;
         self.shared.state_mut().apply(command);
         Ok(())
@@ -419,6 +440,10 @@ impl Shared {
 
     fn ids(&self) -> MutexGuard<'_, Ids> {
         self.ids.lock().expect(POISONED)
+    }
+
+    fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
+        self.coordinator.lock().expect(POISONED)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {

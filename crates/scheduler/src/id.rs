@@ -37,6 +37,11 @@ impl Ids {
         self.end.max(self.next + u64::from(count)) + IDS_BATCH
     }
 
+    /// How many can be allocated before a range has to be saved.
+    pub fn left(&self) -> u64 {
+        self.end - self.next
+    }
+
     /// A range that ends at `end` is on the disk.
     pub fn on_saved(&mut self, end: u64) {
         assert!(end >= self.end, "the end of ids went from {} to {end}", self.end);

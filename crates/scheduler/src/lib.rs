@@ -24,11 +24,16 @@
 //! What is not here yet: there is one member. Commands will go through a log of several members
 //! without changing what they are, and balancing will answer heartbeats with steps.
 
+pub mod amnesia;
+pub mod check;
+pub mod cluster;
+pub mod coordinator;
 pub mod error;
 pub mod gc;
 mod handle;
 pub mod id;
 pub mod limits;
+pub mod operator;
 pub mod regions;
 pub mod runtime;
 pub mod settings;
@@ -37,8 +42,10 @@ pub mod store;
 pub mod tso;
 pub mod wire;
 
+pub use cluster::Policy;
 pub use error::{Error, OpenError, Refusal};
-pub use handle::{Options, Scheduler};
+pub use handle::{Options, Scheduler, StoreDescription};
+pub use operator::Instruction;
 pub use regions::RegionReport;
 pub use settings::{ApiVersion, Settings, WantedSettings};
 pub use store::{Store, StoreState, StoreStats, StoreView};

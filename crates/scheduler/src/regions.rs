@@ -13,12 +13,19 @@
 //! its leaders. One that is newer removes whatever it overlaps: two regions of which one has been
 //! split or merged cannot both be as they were.
 
+mod contradiction;
+mod tally;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiva_base::{Epoch, KeyRange, Peer, Region, RegionId, StoreId, Term};
+use kiva_base::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
+
+pub use contradiction::Contradiction;
+pub use tally::StoreTally;
+use tally::Tallies;
 
 /// What the leader of a region reports.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,8 +34,10 @@ pub struct RegionReport {
     pub region: Region,
     /// Who leads it, if anybody is known to: one of its peers.
     pub leader: Option<Peer>,
-    /// In which term. Zero when nobody said.
+    /// In which term. Zero when nobody has reported since the scheduler began.
     pub term: Term,
+    /// Whether it is in the middle of a joint change of peers.
+    pub is_joint: bool,
     /// Peers that the leader has not heard of.
     pub down: Vec<DownPeer>,
     /// Peers that are far behind.
@@ -59,11 +68,33 @@ impl RegionReport {
             region,
             leader,
             term: Term(0),
+            is_joint: false,
             down: Vec::new(),
             pending: Vec::new(),
             size_bytes: 0,
             keys: 0,
         }
+    }
+
+    /// Whether a leader has said this since the scheduler began.
+    pub fn is_reported(&self) -> bool {
+        self.term > Term(0)
+    }
+
+    /// Its peers that do not lead it.
+    pub fn followers(&self) -> impl Iterator<Item = Peer> {
+        let leader = self.leader.map(|leader| leader.id);
+        self.region.peers.iter().copied().filter(move |peer| Some(peer.id) != leader)
+    }
+
+    /// Whether this peer is far behind.
+    pub fn is_pending(&self, peer: PeerId) -> bool {
+        self.pending.iter().any(|pending| pending.id == peer)
+    }
+
+    /// For how many seconds its leader has not heard of this peer; `None` when it has.
+    pub fn down_seconds(&self, peer: PeerId) -> Option<u64> {
+        self.down.iter().find(|down| down.peer.id == peer).map(|down| down.seconds)
     }
 }
 
@@ -101,18 +132,20 @@ fn end_of(range: &KeyRange) -> End {
 
 /// The regions.
 ///
-/// Invariants: no two overlap; `by_end` has exactly the regions of `by_id`, each under its end.
+/// Invariants: no two overlap; `by_end` has exactly the regions of `by_id`, each under its end;
+/// `tallies` is a count over them.
 #[derive(Clone, Debug, Default)]
 pub struct Regions {
     by_id: BTreeMap<RegionId, Arc<RegionReport>>,
     by_end: BTreeMap<End, RegionId>,
+    tallies: Tallies,
     /// Regions that differ from what is on the disk, or are only there.
     unsaved: BTreeSet<RegionId>,
 }
 
 impl Regions {
-    /// Takes in a report unless it is stale.
-    pub fn observe(&mut self, report: RegionReport) -> Result<(), StaleReport> {
+    /// Takes in a report unless it is stale, and says what about it cannot be.
+    pub fn observe(&mut self, report: RegionReport) -> Result<Option<Contradiction>, StaleReport> {
         let id = report.region.id;
         let known = self.by_id.get(&id);
         if let Some(known) = known {
@@ -129,6 +162,8 @@ impl Regions {
                 });
             }
         }
+        let others = overlapped.iter().map(|other| &*self.by_id[other]);
+        let contradiction = contradiction::find(&report, known.map(|k| &**k), others);
         if known.is_none_or(|k| k.region != report.region || k.leader != report.leader) {
             self.unsaved.insert(id);
         }
@@ -138,7 +173,7 @@ impl Regions {
             self.unsaved.insert(gone);
         }
         self.insert(report);
-        Ok(())
+        Ok(contradiction)
     }
 
     /// The region that holds a stored key.
@@ -186,10 +221,14 @@ impl Regions {
         self.by_id.is_empty()
     }
 
-    /// How many have their leader on `store`.
-    pub fn leaders_on(&self, store: StoreId) -> usize {
-        let leads = |report: &&Arc<RegionReport>| report.leader.is_some_and(|l| l.store == store);
-        self.by_id.values().filter(leads).count()
+    /// What `store` has of them.
+    pub fn tally(&self, store: StoreId) -> StoreTally {
+        self.tallies.of(store)
+    }
+
+    /// Up to `count` regions from the id `first` on, in the order of ids.
+    pub fn page(&self, first: RegionId, count: usize) -> impl Iterator<Item = &Arc<RegionReport>> {
+        self.by_id.range(first..).take(count).map(|(_, report)| report)
     }
 
     /// Up to `count` ids whose regions differ from what is on the disk. Who takes them saves them.
@@ -221,12 +260,14 @@ impl Regions {
         let (id, end) = (report.region.id, end_of(&report.region.range));
         let displaced = self.by_end.insert(end, id);
         assert!(displaced.is_none(), "regions {id} and {displaced:?} end at one key");
+        self.tallies.add(&report);
         self.by_id.insert(id, Arc::new(report));
     }
 
     fn detach(&mut self, id: RegionId) {
         if let Some(report) = self.by_id.remove(&id) {
             self.by_end.remove(&end_of(&report.region.range));
+            self.tallies.remove(&report);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The keeper: a thread that saves what nobody waits for.
+//! The keeper: a thread that saves what nobody waits for, and says what nobody has asked.
 
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,6 +8,7 @@ use tracing::error;
 
 use crate::Scheduler;
 use crate::limits::KEEPER_INTERVAL;
+use crate::operator::Instruction;
 
 /// A running keeper. Dropped, it stops after one last round.
 #[derive(Debug)]
@@ -17,16 +18,21 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts a keeper for `scheduler`.
+    /// Starts a keeper for `scheduler`, which hands `deliver` what leaders should be told. It must
+    /// not block; what it drops is said again.
     ///
     /// `alive` is dropped when the thread ends, for whatever reason: before it was asked to, the
     /// disk has failed, and the scheduler is of no more use.
-    pub fn start(scheduler: Scheduler, alive: impl Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        scheduler: Scheduler,
+        deliver: impl Fn(Instruction) + Send + 'static,
+        alive: impl Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread =
             thread::Builder::new().name("scheduler-keeper".to_owned()).spawn(move || {
                 let _alive = alive;
-                keep(&scheduler, &stopped);
+                keep(&scheduler, &deliver, &stopped);
             })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -43,7 +49,7 @@ impl Drop for Keeper {
     }
 }
 
-fn keep(scheduler: &Scheduler, stopped: &mpsc::Receiver<()>) {
+fn keep(scheduler: &Scheduler, deliver: &impl Fn(Instruction), stopped: &mpsc::Receiver<()>) {
     loop {
         let is_last = stopped.recv_timeout(KEEPER_INTERVAL) == Err(RecvTimeoutError::Disconnected);
         if let Err(error) = scheduler.maintain() {
@@ -54,5 +60,6 @@ fn keep(scheduler: &Scheduler, stopped: &mpsc::Receiver<()>) {
         if is_last {
             return;
         }
+        scheduler.patrol().into_iter().for_each(deliver);
     }
 }

@@ -9,9 +9,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kiva_base::{ClusterId, KeyRange, RegionId, StoreId, Timestamp};
+use kiva_base::{ClusterId, KeyRange, Moment, RegionId, StoreId, Timestamp};
 use kiva_engine::{Cf, Order, Snapshot, WriteBatch};
 
+use crate::amnesia::StoreLog;
+use crate::cluster::{Cluster, Policy, StoreCondition};
 use crate::error::OpenError;
 use crate::gc::{Hold, SafePoints};
 use crate::regions::{RegionReport, Regions};
@@ -52,8 +54,12 @@ pub enum Command {
         /// The first that may not.
         end: u64,
     },
-    /// A store joins, or says something new about itself.
+    /// A store joins, or says something new about itself, or is found to be gone.
     PutStore(Store),
+    /// A store has said something new about its log.
+    PutLog(StoreId, StoreLog),
+    /// The scheduler is to have other ways.
+    PutPolicy(Policy),
     /// Old versions below this may be collected.
     MoveSafePoint(Timestamp),
     /// A service holds the safe point back.
@@ -78,7 +84,9 @@ pub struct State {
     window_end_ms: u64,
     ids_end: u64,
     safe_points: SafePoints,
+    policy: Policy,
     stores: BTreeMap<StoreId, StoreView>,
+    logs: BTreeMap<StoreId, StoreLog>,
     regions: Regions,
 }
 
@@ -91,7 +99,9 @@ impl State {
             window_end_ms: 0,
             ids_end: 0,
             safe_points: SafePoints::default(),
+            policy: Policy::default(),
             stores: BTreeMap::new(),
+            logs: BTreeMap::new(),
             regions: Regions::default(),
         }
     }
@@ -136,11 +146,57 @@ impl State {
         &mut self.regions
     }
 
-    /// A store was heard of.
-    pub fn on_store_heartbeat(&mut self, store: StoreId, stats: StoreStats, wall_ms: u64) {
+    /// A store has reported.
+    pub fn on_store_heartbeat(
+        &mut self,
+        store: StoreId,
+        stats: StoreStats,
+        wall_ms: u64,
+        now: Moment,
+    ) {
         if let Some(view) = self.stores.get_mut(&store) {
             view.stats = stats;
             view.last_heartbeat_ms = wall_ms;
+        }
+        self.on_store_heard(store, now);
+    }
+
+    /// A store was heard of.
+    pub fn on_store_heard(&mut self, store: StoreId, now: Moment) {
+        if let Some(view) = self.stores.get_mut(&store) {
+            view.last_heard = Some(now);
+        }
+    }
+
+    /// What is known of the logs of stores.
+    pub fn log(&self, store: StoreId) -> StoreLog {
+        self.logs.get(&store).copied().unwrap_or_default()
+    }
+
+    /// What of the scheduler's ways can be changed.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The stores as placement sees them at `now`. Silence is counted from `opened` where a store
+    /// has not been heard of since.
+    pub fn cluster(&self, opened: Moment, now: Moment) -> Cluster {
+        let condition = |view: &StoreView| {
+            let tally = self.regions.tally(view.store.id);
+            StoreCondition {
+                state: view.store.state,
+                health: view.health(opened, now, self.policy),
+                lost_below: self.log(view.store.id).lost_below,
+                peers: tally.peers,
+                size_bytes: tally.size_bytes,
+                arriving: 0,
+                stats: view.stats,
+            }
+        };
+        Cluster {
+            replicas: self.birth.settings.replicas as usize,
+            policy: self.policy,
+            stores: self.stores.iter().map(|(&id, view)| (id, condition(view))).collect(),
         }
     }
 
@@ -160,6 +216,10 @@ impl State {
             Command::MoveWindow { end_ms } => self.window_end_ms = end_ms,
             Command::ReserveIds { end } => self.ids_end = end,
             Command::PutStore(store) => self.put_store(store),
+            Command::PutLog(store, log) => {
+                self.logs.insert(store, log);
+            }
+            Command::PutPolicy(policy) => self.policy = policy,
             Command::MoveSafePoint(safe_point) => self.safe_points.move_to(safe_point),
             Command::Hold(hold) => self.safe_points.put(hold),
             Command::Release(service) => self.safe_points.remove(&service),
@@ -169,11 +229,15 @@ impl State {
     }
 
     fn put_store(&mut self, store: Store) {
-        let (last_heartbeat_ms, stats) = match self.stores.get(&store.id) {
-            Some(known) => (known.last_heartbeat_ms, known.stats),
-            None => (0, StoreStats::default()),
+        let view = match self.stores.get(&store.id) {
+            Some(known) => StoreView { store, ..known.clone() },
+            None => StoreView {
+                store,
+                last_heartbeat_ms: 0,
+                last_heard: None,
+                stats: StoreStats::default(),
+            },
         };
-        let view = StoreView { store, last_heartbeat_ms, stats };
         self.stores.insert(view.store.id, view);
     }
 }
@@ -184,7 +248,9 @@ const WINDOW: &[u8] = b"s/window";
 const IDS: &[u8] = b"s/ids";
 const SAFE_POINT: &[u8] = b"s/safe-point";
 const HOLD: &[u8] = b"s/hold/";
+const POLICY: &[u8] = b"s/policy";
 const STORE: &[u8] = b"s/store/";
+const LOG: &[u8] = b"s/log/";
 const REGION: &[u8] = b"s/region/";
 
 /// Every record begins with the version of its layout.
@@ -211,6 +277,8 @@ impl Command {
             Self::PutStore(store) => {
                 put(&numbered(STORE, store.id.get()), &wire::encode_store(store))
             }
+            Self::PutLog(store, log) => put(&numbered(LOG, store.get()), &wire::encode_log(*log)),
+            Self::PutPolicy(policy) => put(POLICY, &wire::encode_policy(*policy)),
             Self::MoveSafePoint(safe_point) => put(SAFE_POINT, &safe_point.0.to_be_bytes()),
             Self::Hold(hold) => {
                 let body = [hold.safe_point.0.to_be_bytes(), hold.expires.to_be_bytes()].concat();
@@ -260,6 +328,16 @@ pub fn load(snapshot: &dyn Snapshot) -> Result<Option<State>, OpenError> {
         state.put_store(wire::decode_store(body).map_err(sentence)?);
         Ok(())
     })?;
+    each(snapshot, LOG, |key, body| {
+        let id = StoreId::new(number(key)?).ok_or("a store has no id")?;
+        state.logs.insert(id, wire::decode_log(body).map_err(sentence)?);
+        Ok(())
+    })?;
+    if let Some(record) = snapshot.get(Cf::Local, POLICY)? {
+        state.policy = body(&record)
+            .and_then(|body| wire::decode_policy(body).map_err(sentence))
+            .map_err(|reason| damaged(POLICY, reason))?;
+    }
     let mut on_disk = Vec::new();
     each(snapshot, REGION, |_, body| {
         let report = wire::decode_region(body).map_err(sentence)?;

@@ -1,6 +1,10 @@
 //! What the scheduler knows of a store.
 
-use kiva_base::StoreId;
+use std::time::Duration;
+
+use kiva_base::{Moment, StoreId};
+
+use crate::cluster::{Health, Policy};
 
 /// A storage process, as it introduced itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +35,9 @@ pub enum StoreState {
     Up,
     /// It is being emptied, and still serves.
     Offline,
+    /// Another store has come to its address while it was silent, so its directory is gone. It
+    /// must not come back, and is a tombstone when the last of its peers is replaced.
+    Lost,
     /// It is gone for good, and its id with it.
     Tombstone,
 }
@@ -41,6 +48,7 @@ impl StoreState {
         match self {
             Self::Up => "Up",
             Self::Offline => "Offline",
+            Self::Lost => "Lost",
             Self::Tombstone => "Tombstone",
         }
     }
@@ -68,6 +76,21 @@ pub struct StoreView {
     pub store: Store,
     /// When it was last heard of, in Unix milliseconds; 0 when not since the scheduler began.
     pub last_heartbeat_ms: u64,
+    /// The same on the clock that silence is measured by.
+    pub last_heard: Option<Moment>,
     /// What it reported then.
     pub stats: StoreStats,
+}
+
+impl StoreView {
+    /// For how long it has not been heard of at `now`, counted from `opened` where it has not been
+    /// heard of since.
+    pub fn silent(&self, opened: Moment, now: Moment) -> Duration {
+        now.since(self.last_heard.unwrap_or(opened))
+    }
+
+    /// Whether it is heard of at `now`.
+    pub fn health(&self, opened: Moment, now: Moment, policy: Policy) -> Health {
+        Health::after(self.silent(opened, now), policy)
+    }
 }

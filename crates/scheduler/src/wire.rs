@@ -3,6 +3,10 @@
 //! What comes in is checked here, and the error names the field; the types inside are always
 //! right. What goes out cannot fail.
 
+mod placement;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use kiva_base::{
     ClusterId, Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term,
@@ -10,10 +14,14 @@ use kiva_base::{
 use kiva_proto::{kivapb, metapb, pdpb};
 use prost::{DecodeError, Message};
 
+use crate::amnesia::StoreLog;
+use crate::cluster::Policy;
 use crate::regions::{DownPeer, RegionReport};
 use crate::settings::{ApiVersion, Settings};
 use crate::state::Birth;
 use crate::store::{Store, StoreState, StoreStats, StoreView};
+
+pub use placement::*;
 
 /// A message that cannot be what it claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -126,12 +134,12 @@ pub fn down_to_wire(report: &RegionReport) -> Vec<pdpb::PeerStats> {
     report.down.iter().map(down).collect()
 }
 
-/// A leader's report.
+/// A leader's report. Without a leader it is nobody's.
 pub fn report_from_wire(request: &pdpb::RegionHeartbeatRequest) -> Result<RegionReport, WireError> {
     let region = request.region.as_ref().ok_or(wrong("region", MISSING))?;
     let region = region_from_wire(region)?;
-    let leader = request.leader.as_ref().map(peer_from_wire).transpose()?;
-    if leader.is_some_and(|leader| !region.peers.contains(&leader)) {
+    let leader = peer_from_wire(request.leader.as_ref().ok_or(wrong("leader", MISSING))?)?;
+    if !region.peers.iter().any(|peer| peer.id == leader.id && peer.store == leader.store) {
         return Err(wrong("leader", "is none of `region.peers`"));
     }
     let down = |stats: &pdpb::PeerStats| {
@@ -139,8 +147,9 @@ pub fn report_from_wire(request: &pdpb::RegionHeartbeatRequest) -> Result<Region
         Ok(DownPeer { peer: peer_from_wire(peer)?, seconds: stats.down_seconds })
     };
     Ok(RegionReport {
+        is_joint: is_joint(request.region.as_ref()),
         region,
-        leader,
+        leader: Some(leader),
         term: Term(request.term),
         down: request.down_peers.iter().map(down).collect::<Result<_, _>>()?,
         pending: request.pending_peers.iter().map(peer_from_wire).collect::<Result<_, _>>()?,
@@ -149,12 +158,23 @@ pub fn report_from_wire(request: &pdpb::RegionHeartbeatRequest) -> Result<Region
     })
 }
 
+/// Whether a region is in the middle of a joint change of peers.
+fn is_joint(region: Option<&metapb::Region>) -> bool {
+    let between = |peer: &metapb::Peer| {
+        matches!(peer.role(), metapb::PeerRole::IncomingVoter | metapb::PeerRole::DemotingVoter)
+    };
+    region.is_some_and(|region| region.peers.iter().any(between))
+}
+
 /// A store, for sending.
 pub fn store_to_wire(store: &Store) -> metapb::Store {
     // Some clients look at the one state, some at the other.
     let (state, node_state) = match store.state {
         StoreState::Up => (metapb::StoreState::Up, metapb::NodeState::Serving),
-        StoreState::Offline => (metapb::StoreState::Offline, metapb::NodeState::Removing),
+        // Clients need not know the difference.
+        StoreState::Offline | StoreState::Lost => {
+            (metapb::StoreState::Offline, metapb::NodeState::Removing)
+        }
         StoreState::Tombstone => (metapb::StoreState::Tombstone, metapb::NodeState::Removed),
     };
     let label = |(key, value): &(String, String)| metapb::StoreLabel {
@@ -170,6 +190,7 @@ pub fn store_to_wire(store: &Store) -> metapb::Store {
         peer_address: store.peer_address.clone(),
         status_address: store.status_address.clone(),
         start_timestamp: store.start_timestamp,
+        physically_destroyed: store.state == StoreState::Lost,
         node_state: node_state as i32,
         ..metapb::Store::default()
     }
@@ -197,6 +218,7 @@ pub fn store_from_wire(store: &metapb::Store) -> Result<Store, WireError> {
         status_address: store.status_address.clone(),
         state: match metapb::StoreState::try_from(store.state) {
             Ok(metapb::StoreState::Up) => StoreState::Up,
+            Ok(metapb::StoreState::Offline) if store.physically_destroyed => StoreState::Lost,
             Ok(metapb::StoreState::Offline) => StoreState::Offline,
             Ok(metapb::StoreState::Tombstone) => StoreState::Tombstone,
             Err(_) => return Err(wrong("store.state", UNKNOWN)),
@@ -325,6 +347,31 @@ pub fn decode_region(body: &[u8]) -> Result<RegionReport, RecordError> {
         leader: saved.leader.as_ref().map(peer_from_wire).transpose()?,
         ..RegionReport::new(region_from_wire(&region)?)
     })
+}
+
+/// The body of the record of a store's log.
+pub fn encode_log(log: StoreLog) -> Vec<u8> {
+    log_to_wire(log).encode_to_vec()
+}
+
+/// The log that a record's body tells of.
+pub fn decode_log(body: &[u8]) -> Result<StoreLog, RecordError> {
+    let log = kivapb::StoreLog::decode(body)?;
+    Ok(StoreLog { position: log.position, lost_below: log.lost_below })
+}
+
+/// The body of the record of the scheduler's ways.
+pub fn encode_policy(policy: Policy) -> Vec<u8> {
+    let millis = u64::try_from(policy.store_down.as_millis()).unwrap_or(u64::MAX);
+    kivapb::Policy { store_down_ms: millis }.encode_to_vec()
+}
+
+/// The ways that a record's body tells of.
+pub fn decode_policy(body: &[u8]) -> Result<Policy, RecordError> {
+    match kivapb::Policy::decode(body)?.store_down_ms {
+        0 => Err(wrong("store_down_ms", "is 0: no store would be up").into()),
+        millis => Ok(Policy { store_down: Duration::from_millis(millis) }),
+    }
 }
 
 #[cfg(test)]

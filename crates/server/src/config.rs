@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 pub use store::StoreConfig;
 
-use crate::limits::{REPLICAS_MAX, TICK_MS_MAX, TICK_MS_MIN};
+use crate::limits::{REPLICAS_MAX, STORE_DOWN_MS_MAX, STORE_DOWN_MS_MIN, TICK_MS_MAX, TICK_MS_MIN};
 
 /// All settings.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -53,6 +53,9 @@ pub struct SchedulerConfig {
     /// Milliseconds between two ticks of consensus. Default: as it was born, and 50. Raise it where
     /// stores are further apart than a few milliseconds.
     pub tick_ms: Option<u32>,
+    /// Milliseconds of silence after which the peers on a store are replaced. Default: as it was
+    /// last set, and 1800000, half an hour. Lower it where stores never come back.
+    pub store_down_ms: Option<u32>,
     /// The members at birth, `NAME=PEERADDR,…`. Default: this one alone, which is all there can be
     /// today.
     pub initial_cluster: Option<String>,
@@ -72,6 +75,7 @@ impl Default for SchedulerConfig {
             api_version: None,
             replicas: None,
             tick_ms: None,
+            store_down_ms: None,
             initial_cluster: None,
             join: None,
         }
@@ -141,6 +145,12 @@ impl SchedulerConfig {
         let advertised = self.advertise_peer_addr.as_deref();
         check_advertised("scheduler.peer-addr", &self.peer_addr, advertised)?;
         self.settings()?;
+        check_between(
+            "scheduler.store-down-ms",
+            self.store_down_ms,
+            STORE_DOWN_MS_MIN,
+            STORE_DOWN_MS_MAX,
+        )?;
         self.check_members()
     }
 

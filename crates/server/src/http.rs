@@ -6,14 +6,12 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use kiva_base::clock::Clock;
 use kiva_base::{KeyRange, Peer, PeerRole};
+use kiva_scheduler::cluster::Health;
 use kiva_scheduler::{Refusal, RegionReport, StoreState, StoreView};
 use serde_json::{Value, json};
 
 use crate::REPORTED_VERSION;
-use crate::clock::SystemClock;
-use crate::limits::STORE_SILENT_MAX;
 use crate::service::scheduler::SchedulerService;
 
 /// The routes of the scheduler's port.
@@ -81,12 +79,11 @@ async fn regions(State(service): State<SchedulerService>) -> Response {
 }
 
 async fn stores(State(service): State<SchedulerService>) -> Json<Value> {
-    let wall_ms = SystemClock.wall_ms();
-    let stores: Vec<_> = service
-        .scheduler()
+    let scheduler = service.scheduler();
+    let stores: Vec<_> = scheduler
         .stores()
         .iter()
-        .map(|view| store(view, service.scheduler().leaders_on(view.store.id), wall_ms))
+        .map(|view| store(view, scheduler.leaders_on(view.store.id), scheduler.health(view)))
         .collect();
     Json(json!({ "count": stores.len(), "stores": stores }))
 }
@@ -123,12 +120,12 @@ fn peer(peer: Peer) -> Value {
     })
 }
 
-fn store(view: &StoreView, leaders: usize, wall_ms: u64) -> Value {
+fn store(view: &StoreView, leaders: usize, health: Health) -> Value {
     let store = &view.store;
-    let silent_ms = wall_ms.saturating_sub(view.last_heartbeat_ms);
-    let state = match store.state {
-        StoreState::Up if u128::from(silent_ms) > STORE_SILENT_MAX.as_millis() => "Disconnected",
-        state => state.name(),
+    let state = match (store.state, health) {
+        (StoreState::Up, Health::Disconnected) => "Disconnected",
+        (StoreState::Up, Health::Down) => "Down",
+        (state, _) => state.name(),
     };
     let labels: Vec<_> =
         store.labels.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();

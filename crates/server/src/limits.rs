@@ -47,6 +47,10 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the listener pauses after the system refused to accept, for want of descriptors say.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Instructions to the leaders on one store that wait for their stream. Operators that run at a
+/// time are fewer, and what is dropped is said again.
+pub const INSTRUCTIONS_MAX: usize = 256;
+
 /// Requests for timestamps of one stream that are answered before the task lets others run.
 pub const TSO_ROUND_MAX: usize = 256;
 
@@ -72,9 +76,10 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a store reports itself, and its regions when nothing about them has changed.
 pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// How long a store may be silent before it is shown as disconnected: two of its reports are
-/// missing then.
-pub const STORE_SILENT_MAX: Duration = Duration::from_secs(25);
+/// A store that is busy for a second is not down.
+pub const STORE_DOWN_MS_MIN: u32 = 1_000;
+/// A day: a region that waits for longer has probably lost another peer.
+pub const STORE_DOWN_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
 
 /// Memory for blocks of the scheduler's tables. Everything it knows is in memory as well.
 pub const SCHEDULER_CACHE_BYTES: u64 = 4 * 1024 * 1024;

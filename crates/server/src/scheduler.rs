@@ -5,12 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiva_base::ClusterId;
 use kiva_engine::disk::{self, DiskEngine};
 use kiva_engine::{Engine, EngineError};
 use kiva_scheduler::runtime::Keeper;
-use kiva_scheduler::{OpenError, Options, Scheduler};
+use kiva_scheduler::{OpenError, Options, Policy, Scheduler};
 
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, SchedulerConfig};
@@ -77,10 +78,6 @@ pub fn run(
     };
     let scheduler = Scheduler::open(engine.clone(), Arc::new(SystemClock), options)
         .map_err(|source| SchedulerError::Open { path: config.data_dir.clone(), source })?;
-    let (alive, failure) = runtime::shutdown();
-    let keeper = Keeper::start(scheduler.clone(), alive)
-        .map_err(io_error("start", "the thread that saves in the background"))?;
-
     let advertised = config.advertise_addr.clone().unwrap_or_else(|| address.to_string());
     let membership = Membership {
         name: config.name.clone(),
@@ -88,6 +85,17 @@ pub fn run(
         peer_url: http::url(config.advertised_peer_addr()),
     };
     let service = SchedulerService::new(scheduler.clone(), membership, shutdown.clone());
+    if let Some(millis) = config.store_down_ms {
+        let store_down = Duration::from_millis(millis.into());
+        scheduler.set_policy(Policy { store_down })?;
+    }
+    let (alive, failure) = runtime::shutdown();
+    let deliver = {
+        let service = service.clone();
+        move |instruction| service.tell(instruction)
+    };
+    let keeper = Keeper::start(scheduler.clone(), deliver, alive)
+        .map_err(io_error("start", "the thread that saves in the background"))?;
     let make = move || Doors::new(service.clone().into_routes(), http::routes(service.clone()));
     let serving = serve("scheduler", listener, cores(), make, shutdown)
         .map_err(io_error("serve", &address.to_string()))?;

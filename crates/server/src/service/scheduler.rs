@@ -10,6 +10,7 @@
 //! | module | has |
 //! |---|---|
 //! | `fault` | refusals as the wire has them |
+//! | `leaders` | where instructions go that nobody has just asked for |
 //! | `stream` | timestamps and heartbeats, which have no end |
 //!
 //! # What a store says and is told
@@ -47,6 +48,7 @@
 //!    none of the region's peers and the epoch's `conf_ver` is not behind its own.
 
 mod fault;
+mod leaders;
 mod stream;
 
 use std::hash::BuildHasher;
@@ -59,7 +61,7 @@ use kiva_proto::keyspacepb::keyspace_server::KeyspaceServer;
 use kiva_proto::kivapb::cluster_server::ClusterServer;
 use kiva_proto::pdpb::pd_server::{Pd, PdServer};
 use kiva_proto::pdpb::*;
-use kiva_scheduler::{Error, Refusal, RegionReport, Scheduler, StoreState, wire};
+use kiva_scheduler::{Error, Instruction, Refusal, RegionReport, Scheduler, StoreState, wire};
 use tonic::codegen::BoxStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -68,6 +70,7 @@ use crate::REPORTED_VERSION;
 use crate::limits::{REQUEST_SIZE_MAX, RESPONSE_SIZE_MAX};
 use crate::runtime::{Shutdown, blocking};
 use fault::header_error;
+use leaders::Leaders;
 
 /// Who the scheduler is to others.
 #[derive(Clone, Debug)]
@@ -85,6 +88,7 @@ pub struct Membership {
 pub struct SchedulerService {
     pub(super) scheduler: Scheduler,
     membership: Arc<Membership>,
+    leaders: Leaders,
     shutdown: Shutdown,
 }
 
@@ -94,7 +98,13 @@ pub(super) type Answer<T> = (Option<ResponseHeader>, Option<T>);
 impl SchedulerService {
     /// The services of `scheduler`. Streams end when `shutdown` is requested.
     pub fn new(scheduler: Scheduler, membership: Membership, shutdown: Shutdown) -> Self {
-        Self { scheduler, membership: Arc::new(membership), shutdown }
+        let (membership, leaders) = (Arc::new(membership), Leaders::default());
+        Self { scheduler, membership, leaders, shutdown }
+    }
+
+    /// Tells a leader what to do, without being asked. What cannot be said now is dropped.
+    pub fn tell(&self, instruction: Instruction) {
+        self.leaders.tell(instruction);
     }
 
     /// All gRPC services of the scheduler's port, to be put behind a door.
@@ -162,7 +172,7 @@ impl SchedulerService {
     }
 
     /// Runs what saves where it may wait for the disk.
-    async fn saving<T: Send + 'static>(
+    pub(super) async fn saving<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Scheduler) -> Result<T, Error> + Send + 'static,
     ) -> Result<Answer<T>, Status> {
@@ -463,7 +473,7 @@ impl Pd for SchedulerService {
         request: Request<ScatterRegionRequest>,
     ) -> Result<Response<ScatterRegionResponse>, Status> {
         self.check(&request.get_ref().header)?;
-        // Nothing can move while a region has one peer, so all that can start has.
+        // Nothing is moved for balance yet, so all that can start has.
         Ok(Response::new(ScatterRegionResponse { header: self.header(), finished_percentage: 100 }))
     }
 
@@ -471,9 +481,21 @@ impl Pd for SchedulerService {
         &self,
         request: Request<GetOperatorRequest>,
     ) -> Result<Response<GetOperatorResponse>, Status> {
-        self.check(&request.get_ref().header)?;
-        // No operator runs, which an answer without a description says.
-        Ok(Response::new(GetOperatorResponse { header: self.header(), ..Default::default() }))
+        let request = request.into_inner();
+        self.check(&request.header)?;
+        let header = self.header();
+        // An answer without a description says that there is none.
+        let found = self.scheduler.operator_of(request.region_id);
+        Ok(Response::new(match found {
+            None => GetOperatorResponse { header, ..Default::default() },
+            Some(view) => GetOperatorResponse {
+                header,
+                region_id: request.region_id,
+                desc: Bytes::from_static(view.operator.description.as_bytes()),
+                status: wire::status_to_wire(view.status) as i32,
+                kind: Bytes::from_static(b"region"),
+            },
+        }))
     }
 
     async fn get_gc_safe_point(

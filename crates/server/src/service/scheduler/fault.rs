@@ -3,6 +3,7 @@
 
 use kiva_proto::pdpb::{self, ErrorType};
 use kiva_scheduler::Refusal;
+use kiva_scheduler::operator::Unfit;
 use kiva_scheduler::wire::WireError;
 
 /// The error to put into a header.
@@ -12,12 +13,14 @@ pub(crate) fn header_error(refusal: &Refusal) -> pdpb::Error {
         Refusal::AlreadyBootstrapped => ErrorType::AlreadyBootstrapped,
         Refusal::StoreTombstone(_) => ErrorType::StoreTombstone,
         Refusal::AddressTaken { .. } => ErrorType::DuplicatedEntry,
+        Refusal::Unfit(Unfit::RegionUnknown(_)) => ErrorType::RegionNotFound,
         Refusal::NotFirstRegion(_)
         | Refusal::IdNotAllocated { .. }
         | Refusal::TimestampCount { .. }
         | Refusal::IdCount { .. }
         | Refusal::CollectorStays
         | Refusal::ServiceName { .. }
+        | Refusal::Unfit(_)
         | Refusal::Malformed(_) => ErrorType::InvalidValue,
         // No type says more than the text.
         Refusal::StoreNotFound(_) | Refusal::Stale(_) | Refusal::TooFast => ErrorType::Unknown,

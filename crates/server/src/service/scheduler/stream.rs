@@ -9,11 +9,12 @@ use kiva_proto::pdpb::{
     RegionHeartbeatRequest, RegionHeartbeatResponse, Timestamp as WireTimestamp, TsoRequest,
     TsoResponse,
 };
-use kiva_scheduler::{Error, wire};
+use kiva_scheduler::{Error, Instruction, Refusal, wire};
 use tonic::codegen::BoxStream;
 use tonic::{Status, Streaming};
 
 use super::SchedulerService;
+use super::leaders::Seat;
 use crate::limits::TSO_ROUND_MAX;
 use crate::runtime::{Shutdown, blocking};
 
@@ -58,42 +59,68 @@ async fn answer(service: &SchedulerService, request: TsoRequest) -> Result<TsoRe
 /// An answer without a timestamp would be taken for one, so any failure ends the stream.
 fn ends_stream(error: Error) -> Status {
     match error {
-        Error::Refused(kiva_scheduler::Refusal::TooFast) => {
-            Status::resource_exhausted(error.to_string())
-        }
+        Error::Refused(Refusal::TooFast) => Status::resource_exhausted(error.to_string()),
         Error::Refused(refusal) => Status::invalid_argument(refusal.to_string()),
         Error::Failed(error) => Status::unavailable(error.to_string()),
     }
 }
 
-/// Takes in each report. Answers only those that are refused, since there is no step to take yet.
+/// Takes in each report, and tells leaders what they should do: as an answer when something is due,
+/// and unasked when it becomes due later. A report that is refused is answered with why.
 pub(super) fn reports(
     service: SchedulerService,
     requests: Streaming<RegionHeartbeatRequest>,
 ) -> BoxStream<RegionHeartbeatResponse> {
     let inbox = Inbox::new(requests, service.shutdown.clone());
-    Box::pin(stream::try_unfold((service, inbox), |(service, mut inbox)| async move {
+    let seat = service.leaders.seat();
+    let state = (service, inbox, seat);
+    Box::pin(stream::try_unfold(state, |(service, mut inbox, mut seat)| async move {
         loop {
-            let Some(request) = inbox.next().await? else {
-                return Ok(None);
+            let response = tokio::select! {
+                biased;
+                // First, because reports may come without end.
+                instruction = seat.told() => Some(told(&service, &instruction)),
+                request = inbox.next() => match request? {
+                    Some(request) => heard(&service, &seat, request)?,
+                    None => return Ok(None),
+                },
             };
-            service.check(&request.header)?;
-            let heard = wire::report_from_wire(&request)
-                .map_err(Into::into)
-                .and_then(|report| service.scheduler.on_region_heartbeat(report));
-            if heard.is_ok() {
-                continue;
+            if let Some(response) = response {
+                return Ok(Some((response, (service, inbox, seat))));
             }
-            let (header, _) = service.answer(heard)?;
-            let response = RegionHeartbeatResponse {
-                header,
-                region_id: request.region.map_or(0, |region| region.id),
-                target_peer: request.leader,
-                ..RegionHeartbeatResponse::default()
-            };
-            return Ok(Some((response, (service, inbox))));
         }
     }))
+}
+
+/// Takes in a report; what its leader should do, or why it was refused.
+fn heard(
+    service: &SchedulerService,
+    seat: &Seat,
+    request: RegionHeartbeatRequest,
+) -> Result<Option<RegionHeartbeatResponse>, Status> {
+    service.check(&request.header)?;
+    let heard = wire::report_from_wire(&request).map_err(Refusal::from).and_then(|report| {
+        let store = report.leader.map(|leader| leader.store);
+        let instruction = service.scheduler.on_region_heartbeat(report)?;
+        if let Some(store) = store {
+            seat.heard(store);
+        }
+        Ok(instruction)
+    });
+    if let Ok(instruction) = heard {
+        return Ok(instruction.map(|instruction| told(service, &instruction)));
+    }
+    let (header, _) = service.answer(heard)?;
+    Ok(Some(RegionHeartbeatResponse {
+        header,
+        region_id: request.region.map_or(0, |region| region.id),
+        target_peer: request.leader,
+        ..RegionHeartbeatResponse::default()
+    }))
+}
+
+fn told(service: &SchedulerService, instruction: &Instruction) -> RegionHeartbeatResponse {
+    RegionHeartbeatResponse { header: service.header(), ..wire::instruction_to_wire(instruction) }
 }
 
 /// The requests of a stream, until its client or a shutdown ends it.
