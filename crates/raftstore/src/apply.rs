@@ -9,25 +9,23 @@
 //! was proposed has no effect, a change of peers decided under another `conf_ver` neither. Nothing
 //! is applied of a peer after its own removal.
 
-use std::collections::BTreeMap;
-use std::mem;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiva_base::{KeyRange, Region, RegionError, RegionId, StoreId};
+use kiva_base::{Region, RegionError, RegionId, StoreId};
 use kiva_engine::{Engine, EngineError, WriteBatch};
-use kiva_raft::{Entries, Entry, EntryId, Index, MembershipChange, Payload};
+use kiva_raft::{Entries, Entry, Index, MembershipChange, Payload};
 
 use crate::change;
 use crate::command::Command;
 use crate::limits::APPLY_BATCH_MAX;
 use crate::meta::{self, ApplyState, RegionRecord};
 use crate::proposal::{ProposeError, Promises};
-use crate::snapshot::{self, Received};
 
 /// Work for the apply loop, in order per region.
 pub enum ApplyMsg {
-    /// A peer came to life: how far it is.
+    /// A peer came to life, or a snapshot was installed: how far it is.
     Adopt(Arc<RegionRecord>, ApplyState),
     /// Entries that are committed and durable here, and who waits for them.
     Entries {
@@ -38,24 +36,8 @@ pub enum ApplyMsg {
         /// By index, ascending.
         promises: Vec<(Index, Promises)>,
     },
-    /// A snapshot replaces everything the region has here.
-    Install {
-        /// The region as of the snapshot.
-        record: Arc<RegionRecord>,
-        /// The last entry the snapshot stands for.
-        last: EntryId,
-        /// Its data.
-        file: Received,
-        /// Ranges whose data goes first: what the peer had, and what it gets.
-        clear: Vec<KeyRange>,
-    },
-    /// A peer is gone and its tombstone stands: its data and metadata go.
-    Clear {
-        /// Whose.
-        region: RegionId,
-        /// What it had, unless another region here has it now.
-        ranges: Vec<KeyRange>,
-    },
+    /// The peer is gone; what is still waiting of its entries is not applied.
+    Drop(RegionId),
 }
 
 /// What became of it.
@@ -105,13 +87,13 @@ pub struct Apply {
     /// The batch being gathered, and what is due once it is written.
     batch: WriteBatch,
     due: Vec<Due>,
+    /// Regions whose apply state is not in the batch yet.
+    dirty: BTreeSet<RegionId>,
 }
 
 struct Applying {
     record: Arc<RegionRecord>,
     state: ApplyState,
-    /// Whether this round has changed `state`.
-    is_dirty: bool,
     is_removed: bool,
 }
 
@@ -127,6 +109,7 @@ impl Apply {
             regions: BTreeMap::new(),
             batch: WriteBatch::new(),
             due: Vec::new(),
+            dirty: BTreeSet::new(),
         }
     }
 
@@ -140,7 +123,7 @@ impl Apply {
             match message {
                 ApplyMsg::Adopt(record, state) => {
                     let id = record.region.id;
-                    let applying = Applying { record, state, is_dirty: false, is_removed: false };
+                    let applying = Applying { record, state, is_removed: false };
                     self.regions.insert(id, applying);
                 }
                 ApplyMsg::Entries { region, entries, promises } => {
@@ -148,17 +131,9 @@ impl Apply {
                     let Some(applying) = self.regions.get(&region) else { continue };
                     applied.push(Applied::Entries { region, state: applying.state, changes });
                 }
-                ApplyMsg::Install { record, last, file, clear } => {
-                    self.write()?;
-                    applied.push(self.install(record, last, &file, &clear)?);
-                }
-                ApplyMsg::Clear { region, ranges } => {
+                ApplyMsg::Drop(region) => {
                     self.write()?;
                     self.regions.remove(&region);
-                    let mut batch = WriteBatch::new();
-                    meta::remove_region(region, &mut batch);
-                    snapshot::clear(&*self.engine, &ranges, batch)?;
-                    applied.push(Applied::Cleared { region });
                 }
             }
         }
@@ -196,8 +171,8 @@ impl Apply {
             );
             let outcomes = applying.apply(entry, &mut self.batch, &mut changes)?;
             applying.state.applied = entry.id();
-            applying.is_dirty = true;
             applying.is_removed = applying.record.region.peer_on(self.store).is_none();
+            self.dirty.insert(region);
             if let Some(waiting) = waiting {
                 self.due.push((waiting, outcomes));
             }
@@ -210,10 +185,9 @@ impl Apply {
 
     /// Writes what was gathered; then those that wait are told, because it can be read now.
     fn write(&mut self) -> Result<(), EngineError> {
-        for (id, applying) in &mut self.regions {
-            if mem::take(&mut applying.is_dirty) {
-                meta::save_apply_state(*id, applying.state, &mut self.batch);
-            }
+        while let Some(region) = self.dirty.pop_first() {
+            let state = self.regions[&region].state;
+            meta::save_apply_state(region, state, &mut self.batch);
         }
         if self.batch.is_empty() {
             return Ok(());
@@ -226,22 +200,6 @@ impl Apply {
             }
         }
         Ok(())
-    }
-
-    fn install(
-        &mut self,
-        record: Arc<RegionRecord>,
-        last: EntryId,
-        file: &Received,
-        clear: &[KeyRange],
-    ) -> Result<Applied, EngineError> {
-        let state = ApplyState { applied: last, truncated: last };
-        let local = meta::items(&record, state);
-        snapshot::install(&*self.engine, file, clear, &local)?;
-        let applying =
-            Applying { record: record.clone(), state, is_dirty: false, is_removed: false };
-        self.regions.insert(record.region.id, applying);
-        Ok(Applied::Installed { record, state })
     }
 }
 

@@ -1,8 +1,13 @@
 //! Bounds of this crate, each with its reason.
 
+use std::time::Duration;
+
 /// Largest command in one log entry, in bytes. Bounds the memory that one slow follower can pin,
 /// and what a round of merged writes gathers.
 pub const ENTRY_SIZE_MAX: usize = 8 * 1024 * 1024;
+
+/// What an entry adds to the largest command: kind, version, length.
+pub const ENTRY_OVERHEAD: usize = 32;
 
 /// Bytes of requests and envelopes that wait for one store loop; more are refused or dropped. Eight
 /// entries of the largest size, so that the bound is met by load and never by one request.
@@ -25,5 +30,50 @@ pub const PROPOSAL_TICKS_MAX: u64 = 200;
 const _: () = assert!(MERGED_WRITES_MAX < ENTRY_SIZE_MAX);
 const _: () = assert!(ENTRY_SIZE_MAX < MAILBOX_BYTES_MAX);
 
-/// Longest name of a file, in bytes. Room for two numbers of twenty digits and what they stand for.
-pub const FILE_NAME_SIZE_MAX: usize = 64;
+/// Longest name of a file, in bytes. Room for three numbers of twenty digits and what they stand
+/// for; every file system takes 255.
+pub const FILE_NAME_SIZE_MAX: usize = 80;
+
+/// Payload of a chunk of a snapshot, in bytes. Both sides hold one or two, and a sync, a checksum
+/// and a message are all cheap beside so much.
+pub const SNAPSHOT_CHUNK_SIZE: usize = 1024 * 1024;
+
+/// Largest payload of a chunk that is taken, in bytes. The first one holds a region's record, with
+/// its two bounds of at most 64 KiB each, and one message of 4 MiB holds any.
+pub const SNAPSHOT_CHUNK_SIZE_MAX: usize = 2 * SNAPSHOT_CHUNK_SIZE;
+
+/// What is written of a snapshot before it is synced, in bytes. Were it synced at its end only, the
+/// disk would be busy with it for so long that the log waits.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Largest batch in which a snapshot is installed or a range cleared, in bytes. What is larger is
+/// ingested: tables of its own are not worth while for less, and a batch is held in memory.
+pub const SNAPSHOT_BATCH_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a snapshot that nobody has installed is kept. Its log goes on without it meanwhile: by
+/// then the leader would send a newer one.
+pub const SNAPSHOT_KEPT_MAX: Duration = Duration::from_secs(3600);
+
+/// How long nothing may arrive of a snapshot before it is given up, on either side. Longer than any
+/// sync and any wait for the rate limit.
+pub const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How many snapshots a store sends at once. Each pins a view of the engine and is built while it
+/// is sent, so more of them would only finish later, all together.
+pub const SNAPSHOTS_SENDING_MAX: usize = 4;
+
+/// How many snapshots a store receives at once. Two senders at their limit.
+pub const SNAPSHOTS_RECEIVING_MAX: usize = 8;
+
+const _: () = assert!(SNAPSHOT_CHUNK_SIZE <= SNAPSHOT_CHUNK_SIZE_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_SIZE_MAX < 4 * 1024 * 1024);
+
+/// How long `data` may go without a flush while the log grows. Bounds how much a restart replays.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How far the log may grow before `data` is flushed, in bytes. A segment's worth: that is what can
+/// be dropped at once.
+pub const FLUSH_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a store that stops goes on replicating what it was already asked to write.
+pub const STOP_GRACE: Duration = Duration::from_millis(500);

@@ -185,6 +185,12 @@ pub fn save_region(record: &RegionRecord, batch: &mut WriteBatch) {
     batch.put(Cf::Local, &key_of(REGION_PREFIX, record.region.id), &encode_region(record));
 }
 
+/// Adds a region that begins its life with a replica here, without data, to `batch`.
+pub fn save_born(region: Region, batch: &mut WriteBatch) {
+    save_apply_state(region.id, ApplyState { applied: FIRST, truncated: FIRST }, batch);
+    save_region(&RegionRecord::settled(region), batch);
+}
+
 /// The key and value of a region's record and of its apply state, for an ingestion.
 pub fn items(record: &RegionRecord, state: ApplyState) -> [(Vec<u8>, Vec<u8>); 2] {
     let id = record.region.id;
@@ -246,7 +252,7 @@ pub(crate) fn encode_peer(peer: &Peer, bytes: &mut Vec<u8>) {
 }
 
 /// The region that these bytes describe.
-pub fn decode_region(id: RegionId, bytes: &[u8]) -> Result<RegionRecord, DecodeError> {
+pub fn decode_region(id: RegionId, bytes: &Bytes) -> Result<RegionRecord, DecodeError> {
     let mut reader = Reader(bytes);
     reader.format()?;
     let epoch = Epoch { conf_ver: reader.number()?, version: reader.number()? };
@@ -256,8 +262,9 @@ pub fn decode_region(id: RegionId, bytes: &[u8]) -> Result<RegionRecord, DecodeE
     for _ in 0..reader.varint()? {
         peers.push(reader.peer()?);
     }
-    let (membership, rest) = codec::decode_membership(reader.0)?;
-    Reader(rest).end()?;
+    let mut input = codec::Input::new(bytes.slice(bytes.len() - reader.0.len()..));
+    let membership = codec::decode_membership(&mut input)?;
+    input.end("what follows a record")?;
     Ok(RegionRecord { region: Region { id, range, epoch, peers }, membership })
 }
 
@@ -395,10 +402,10 @@ mod tests {
     #[test]
     fn metadata_comes_back_as_it_was() {
         let record = record();
-        let bytes = encode_region(&record);
+        let bytes = Bytes::from(encode_region(&record));
         assert_eq!(decode_region(record.region.id, &bytes), Ok(record.clone()));
         for cut in 0..bytes.len() {
-            assert!(decode_region(record.region.id, &bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(decode_region(record.region.id, &bytes.slice(..cut)).is_err(), "cut at {cut}");
         }
         let ident = StoreIdent {
             cluster: ClusterId::new(5).unwrap(),
@@ -417,9 +424,9 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_metadata_is_an_error_and_no_panic(value: Vec<u8>) {
-            let _ = decode_region(RegionId::new(1).unwrap(), &value);
             let _ = decode_ident(&value);
             let _ = decode_apply(&value);
+            let _ = decode_region(RegionId::new(1).unwrap(), &Bytes::from(value));
         }
     }
 }

@@ -69,3 +69,13 @@ impl Step {
         }
     }
 }
+
+/// The scheduler, as a store sees it. Never blocks: what cannot be sent now is dropped, because
+/// the next report says it again.
+pub trait Placement: Send {
+    /// Of a region that is led here.
+    fn report_region(&mut self, report: RegionReport);
+
+    /// Does this peer still exist? Asked by one that has heard of no leader for long.
+    fn ask_region(&mut self, record: Arc<RegionRecord>, peer: Peer);
+}

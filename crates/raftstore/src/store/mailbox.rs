@@ -50,7 +50,7 @@ impl Mailbox {
 
     /// A request of a client. A refused one is handed back with the reason.
     pub fn request(&self, message: StoreMsg) -> Result<(), (StoreMsg, RegionError)> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.is_closed {
             let reason = "store is shutting down".to_owned();
             return Err((message, RegionError::Other(reason)));

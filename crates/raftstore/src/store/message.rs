@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use futures_channel::oneshot;
 use kiva_base::{Epoch, Peer, RegionError, RegionId, StoreId};
-use kiva_raft::{EntryId, Index, Receipt};
+use kiva_raft::Receipt;
 
 use crate::apply::{Applied, ApplyMsg};
 use crate::command::PeerChange;
-use crate::log::LogBatch;
+use crate::log::{LogBatch, Tombstone};
 use crate::meta::RegionRecord;
 use crate::peer::PeerStatus;
 use crate::placement::{RegionReport, Step};
 use crate::proposal::{ProposeError, Write};
 use crate::snapshot::Received;
+use crate::task::Task;
 use crate::transport::{Envelope, Feedback, OutgoingSnapshot};
 
 /// Everything that can happen to a store loop. Time passes by [`super::Store::begin`].
@@ -33,7 +34,7 @@ pub enum StoreMsg {
     Feedback(Feedback),
     /// A log write is durable.
     Synced(Vec<AfterSync>),
-    /// Entries were applied, snapshots installed, peers cleared away.
+    /// Entries were applied, or tasks are done.
     Applied(Vec<Applied>),
     /// The scheduler wants a step taken.
     Step(Step),
@@ -88,6 +89,8 @@ pub enum AfterSync {
         region: RegionId,
         /// The peer.
         peer: Peer,
+        /// What stands.
+        tombstone: Tombstone,
     },
 }
 
@@ -106,6 +109,8 @@ pub struct Outbox {
     pub snapshots: Vec<(StoreId, OutgoingSnapshot)>,
     /// For the apply loop, in order.
     pub apply: Vec<ApplyMsg>,
+    /// What takes long, once `apply` is done.
+    pub tasks: Vec<Task>,
     /// For the scheduler.
     pub reports: Vec<RegionReport>,
     /// Peers that have heard of no leader for long: does the scheduler still know them?
@@ -120,13 +125,8 @@ impl Outbox {
             && self.envelopes.is_empty()
             && self.snapshots.is_empty()
             && self.apply.is_empty()
+            && self.tasks.is_empty()
             && self.reports.is_empty()
             && self.doubts.is_empty()
     }
-}
-
-/// The last entry a snapshot stands for; shown in logs.
-pub(crate) fn describe(last: EntryId) -> (u64, u64) {
-    let Index(index) = last.index;
-    (index, last.term.0)
 }

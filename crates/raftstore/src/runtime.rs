@@ -1,0 +1,335 @@
+//! Puts the loops on threads.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `store-N` | store loop *N*, and applies what its regions commit |
+//! | `log` | one write and one sync for all that gathered |
+//! | `task` | installs snapshots and clears away what removed peers had |
+//! | `flush` | makes `data` durable now and then, so that the log can be cut |
+//!
+//! Up to four cores there is one store loop, from there on one per four cores. When one of these
+//! threads ends before it was asked to, the others end too, and [`Threads::start`]'s `alive` is
+//! dropped: half a store is worse than none.
+#![expect(clippy::disallowed_methods, reason = "this is where the threads of a store start")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kiva_base::Clock;
+use kiva_engine::Engine;
+
+use crate::apply::Apply;
+use crate::durable;
+use crate::limits::{FLUSH_INTERVAL, FLUSH_LOG_BYTES, STOP_GRACE};
+use crate::log::{Log, LogBatch, LogWriteError};
+use crate::placement::Placement;
+use crate::store::{AfterSync, Mailbox, Outbox, Store, StoreMsg};
+use crate::task::Task;
+use crate::transport::Transport;
+
+/// How many store loops a machine of this many cores gets.
+pub fn loops(cores: usize) -> usize {
+    (cores / 4).max(1)
+}
+
+/// One loop and what it talks to.
+pub struct Loop {
+    /// Its core.
+    pub store: Store,
+    /// The apply core of its regions.
+    pub apply: Apply,
+    /// What comes in.
+    pub mailbox: Mailbox,
+    /// The way to other stores.
+    pub transport: Box<dyn Transport>,
+    /// The way to the scheduler.
+    pub placement: Box<dyn Placement>,
+}
+
+/// The threads of a store's replicas.
+#[must_use = "dropping it stops the threads"]
+pub struct Threads {
+    mailboxes: Vec<Mailbox>,
+    loops: Vec<JoinHandle<()>>,
+    log: Arc<LogQueue>,
+    writer: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
+    stop_flusher: Option<SyncSender<()>>,
+    flusher: Option<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts them. `alive` is dropped when one of them ends, for whatever reason: before it was
+    /// asked to, the engine or the log has failed, and the store is of no more use.
+    pub fn start(
+        loops: Vec<Loop>,
+        engine: Arc<dyn Engine>,
+        log: Log,
+        clock: Arc<dyn Clock>,
+        alive: impl Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let alive = Arc::new(Mutex::new(Some(alive)));
+        let queue = Arc::new(LogQueue::default());
+        let mailboxes: Vec<_> = loops.iter().map(|one| one.mailbox.clone()).collect();
+        let writer = {
+            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let (queue, log, mailboxes) = (queue.clone(), log.clone(), mailboxes.clone());
+            spawn("log".into(), end, move || write_log(&queue, &log, &mailboxes))?
+        };
+        let (tasks, waiting) = channel();
+        let worker = {
+            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let (engine, mailboxes) = (engine.clone(), mailboxes.clone());
+            spawn("task".into(), end, move || run_tasks(&waiting, &*engine, &mailboxes))?
+        };
+        let (stop_flusher, stopped) = sync_channel(1);
+        let flusher = {
+            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            spawn("flush".into(), end, move || flush(&*engine, &log, &stopped))?
+        };
+        let mut threads = Vec::new();
+        for (number, one) in loops.into_iter().enumerate() {
+            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let (queue, clock, tasks) = (queue.clone(), clock.clone(), tasks.clone());
+            let serve = move || Driver { number, one, queue, tasks, clock }.run();
+            threads.push(spawn(format!("store-{number}"), end, serve)?);
+        }
+        Ok(Self {
+            mailboxes,
+            loops: threads,
+            log: queue,
+            writer: Some(writer),
+            worker: Some(worker),
+            stop_flusher: Some(stop_flusher),
+            flusher: Some(flusher),
+        })
+    }
+}
+
+impl Drop for Threads {
+    /// Takes nothing more, lets the loops finish what can be finished soon, and returns when every
+    /// waiter has its answer and every thread has ended.
+    fn drop(&mut self) {
+        self.mailboxes.iter().for_each(Mailbox::close);
+        self.loops.drain(..).for_each(join);
+        self.log.close();
+        self.writer.take().into_iter().for_each(join);
+        // It ends when the last loop has dropped its end of the channel.
+        self.worker.take().into_iter().for_each(join);
+        drop(self.stop_flusher.take());
+        self.flusher.take().into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store has panicked; what it was doing is unknown");
+    }
+}
+
+/// Takes the others along when a thread ends.
+struct End<A> {
+    mailboxes: Vec<Mailbox>,
+    queue: Arc<LogQueue>,
+    alive: Arc<Mutex<Option<A>>>,
+}
+
+impl<A> Drop for End<A> {
+    fn drop(&mut self) {
+        self.mailboxes.iter().for_each(Mailbox::close);
+        self.queue.close();
+        drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+fn spawn<A: Send + 'static>(
+    name: String,
+    end: End<A>,
+    serve: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || {
+        let _end = end;
+        serve();
+    })
+}
+
+struct Driver {
+    number: usize,
+    one: Loop,
+    queue: Arc<LogQueue>,
+    tasks: Sender<(usize, Task)>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        let mut messages = VecDeque::new();
+        let mut stopping = None;
+        loop {
+            let now = self.clock.now();
+            if messages.is_empty() {
+                let pause = self.one.store.next_tick().since(now);
+                let is_open = self.one.mailbox.wait(pause);
+                if !is_open && stopping.is_none() {
+                    stopping = Some(now + STOP_GRACE);
+                }
+            }
+            self.one.mailbox.take(&mut messages);
+            let now = self.clock.now();
+            self.one.store.begin(now);
+            while let Some(message) = messages.pop_front() {
+                self.one.store.handle(message, now);
+            }
+            let out = self.one.store.end();
+            if !self.carry_out(out, &mut messages) {
+                return;
+            }
+            let is_over = stopping.is_some_and(|end| now >= end || self.one.store.is_idle());
+            if is_over && messages.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The log first, because it takes longest. Returns whether the loop goes on.
+    fn carry_out(&mut self, out: Outbox, messages: &mut VecDeque<StoreMsg>) -> bool {
+        let Outbox { log, after_sync, envelopes, snapshots, apply, tasks, reports, doubts } = out;
+        if !log.is_empty() {
+            self.queue.push(Job { loop_number: self.number, batch: log, after_sync });
+        }
+        let transport = &mut self.one.transport;
+        if !envelopes.is_empty() {
+            envelopes.into_iter().for_each(|(to, envelope)| transport.send(to, envelope));
+            transport.flush();
+        }
+        snapshots.into_iter().for_each(|(to, snapshot)| transport.send_snapshot(to, snapshot));
+        if !apply.is_empty() {
+            match self.one.apply.handle(apply) {
+                Ok(applied) if applied.is_empty() => {}
+                Ok(applied) => messages.push_back(StoreMsg::Applied(applied)),
+                Err(error) => {
+                    tracing::error!(%error, "the engine failed; this store ends");
+                    return false;
+                }
+            }
+        }
+        for task in tasks {
+            // Without its thread the whole store ends.
+            let _ = self.tasks.send((self.number, task));
+        }
+        reports.into_iter().for_each(|report| self.one.placement.report_region(report));
+        doubts.into_iter().for_each(|(record, peer)| self.one.placement.ask_region(record, peer));
+        true
+    }
+}
+
+/// What waits for the log writer.
+#[derive(Default)]
+struct LogQueue {
+    state: Mutex<LogState>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    jobs: Vec<Job>,
+    is_closed: bool,
+}
+
+/// One round of one loop.
+struct Job {
+    loop_number: usize,
+    batch: LogBatch,
+    after_sync: Vec<AfterSync>,
+}
+
+impl LogQueue {
+    fn push(&self, job: Job) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.jobs.push(job);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// All that gathered; `None` when there will be no more.
+    fn take(&self) -> Option<Vec<Job>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |state: &mut LogState| state.jobs.is_empty() && !state.is_closed;
+        let mut state =
+            self.arrived.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+        let jobs = mem::take(&mut state.jobs);
+        (!jobs.is_empty()).then_some(jobs)
+    }
+
+    fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.arrived.notify_all();
+    }
+}
+
+/// Writes rounds until there are no more or the log fails: one sync for all that gathered while
+/// the last one was on its way.
+fn write_log(queue: &LogQueue, log: &Log, mailboxes: &[Mailbox]) {
+    while let Some(jobs) = queue.take() {
+        match write_jobs(log, &jobs) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, "the log failed; this store ends");
+                return;
+            }
+        }
+        for Job { loop_number, after_sync, .. } in jobs {
+            mailboxes[loop_number].tell(StoreMsg::Synced(after_sync));
+        }
+    }
+}
+
+fn write_jobs(log: &Log, jobs: &[Job]) -> Result<(), LogWriteError> {
+    let mut last = None;
+    for job in jobs {
+        last = Some(log.write(&job.batch)?);
+    }
+    last.map_or(Ok(()), |written| log.sync(&written))
+}
+
+/// Does what takes long, one after the other.
+fn run_tasks(tasks: &Receiver<(usize, Task)>, engine: &dyn Engine, mailboxes: &[Mailbox]) {
+    while let Ok((loop_number, task)) = tasks.recv() {
+        match task.run(engine) {
+            Ok(done) => mailboxes[loop_number].tell(StoreMsg::Applied(vec![done])),
+            Err(error) => {
+                tracing::error!(%error, "the engine failed; this store ends");
+                return;
+            }
+        }
+    }
+}
+
+/// Flushes when the log has grown or time has passed, and before the end.
+fn flush(engine: &dyn Engine, log: &Log, stopped: &Receiver<()>) {
+    let look = FLUSH_INTERVAL / 30;
+    let mut waited = Duration::ZERO;
+    let mut flushed = log.position();
+    loop {
+        let is_over = !matches!(stopped.recv_timeout(look), Err(RecvTimeoutError::Timeout));
+        waited += look;
+        let grown = log.position().0.saturating_sub(flushed.0);
+        let is_due = grown >= FLUSH_LOG_BYTES || (waited >= FLUSH_INTERVAL && grown > 0);
+        if is_due || is_over {
+            if let Err(error) = durable::advance(engine, log) {
+                tracing::error!(%error, "what is applied cannot be made durable; this store ends");
+                return;
+            }
+            waited = Duration::ZERO;
+            flushed = log.position();
+        }
+        if is_over {
+            return;
+        }
+    }
+}
