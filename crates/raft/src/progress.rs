@@ -86,8 +86,8 @@ impl Progress {
         }
     }
 
-    /// Everything up to `matched` is durable there. `first` is the oldest entry of our log.
-    pub(crate) fn accept(&mut self, matched: Index, first: Index) {
+    /// Everything up to `matched` is durable there. `first` looks up the oldest entry of our log.
+    pub(crate) fn accept(&mut self, matched: Index, first: impl FnOnce() -> Index) {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(matched.next());
@@ -99,7 +99,7 @@ impl Progress {
             ProgressState::Replicate => self.window.free_to(matched),
             // Whether by this snapshot or by an earlier one, it is within our log again (after
             // etcd's library, where waiting for this very snapshot once stranded followers).
-            ProgressState::Snapshot { .. } if self.matched.next() >= first => self.replicate(),
+            ProgressState::Snapshot { .. } if self.matched.next() >= first() => self.replicate(),
             ProgressState::Snapshot { .. } => {}
         }
         self.assert_invariants();
@@ -268,12 +268,12 @@ mod tests {
         (1..=4).for_each(|last| sent(&mut progress, last, 10));
         assert!(progress.window.is_full(4, 1000));
         assert!(progress.window.is_full(9, 40));
-        progress.accept(Index(3), Index(1));
+        progress.accept(Index(3), || Index(1));
         assert_eq!(progress.window.count(), 1);
-        progress.accept(Index(2), Index(1));
+        progress.accept(Index(2), || Index(1));
         assert_eq!((progress.matched, progress.window.count()), (Index(3), 1));
         assert_eq!(progress.next, Index(5));
-        progress.accept(Index(4), Index(1));
+        progress.accept(Index(4), || Index(1));
         assert!(!progress.window.is_full(1, 1));
     }
 
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(progress.next, Index(8), "next moves when the follower has accepted");
         progress.revive(Index(9));
         assert!(!progress.is_probing, "a heartbeat's answer allows another one");
-        progress.accept(Index(9), Index(1));
+        progress.accept(Index(9), || Index(1));
         assert_eq!(progress.state, ProgressState::Replicate);
         assert_eq!((progress.matched, progress.next), (Index(9), Index(10)));
     }
@@ -322,9 +322,9 @@ mod tests {
     fn a_snapshot_ends_when_the_follower_is_within_the_log() {
         let mut progress = progress(0, 1, ProgressState::Probe);
         progress.await_snapshot(Index(20));
-        progress.accept(Index(5), Index(11));
+        progress.accept(Index(5), || Index(11));
         assert_eq!(progress.state, ProgressState::Snapshot { index: Index(20) });
-        progress.accept(Index(10), Index(11));
+        progress.accept(Index(10), || Index(11));
         assert_eq!(progress.state, ProgressState::Replicate);
         assert_eq!(progress.next, Index(11));
     }

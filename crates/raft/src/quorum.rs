@@ -47,10 +47,14 @@ pub(crate) fn reached(numbers: &mut [u64]) -> u64 {
 /// The highest number that a majority of both halves has reached. `numbers` says for each voter
 /// which halves it belongs to.
 pub(crate) fn reached_jointly(numbers: impl Iterator<Item = (Halves, u64)> + Clone) -> u64 {
-    let incoming = numbers.clone().filter(|(halves, _)| halves.incoming);
+    let mut is_joint = false;
+    let incoming = numbers.clone().filter(|(halves, _)| {
+        is_joint |= halves.outgoing;
+        halves.incoming
+    });
     let reached = reached_by(incoming.map(|(_, number)| number));
     // Nearly always there is one half.
-    if numbers.clone().all(|(halves, _)| !halves.outgoing) {
+    if !is_joint {
         return reached;
     }
     let outgoing = numbers.filter(|(halves, _)| halves.outgoing);

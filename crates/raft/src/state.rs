@@ -291,7 +291,7 @@ impl State {
         assert!(number <= self.issued, "a receipt of write {} of {}", number.0, self.issued.0);
         self.synced = self.synced.max(number);
         self.log.on_synced(number);
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(self.sealed.len());
         let mut own_vote = false;
         while let Some((_, sealed)) = self.sealed.pop_front_if(|(at, _)| *at <= number) {
             match sealed {

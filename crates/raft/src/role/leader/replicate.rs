@@ -166,17 +166,19 @@ impl Leader {
         if matched.index > state.log.last().index || !is_ours {
             return Err(StepError::NeverSent { from, matched });
         }
-        let first = state.log.first();
         let progress = &mut self.progress[position];
         progress.is_active = true;
         if matched.index > progress.matched {
             self.changed_in = self.rounds.newest();
         }
-        progress.accept(matched.index, first);
+        progress.accept(matched.index, || state.log.first());
         let has_all = progress.matched == state.log.last().index;
         // What it lacks was kept back until now, or is on its way already.
         self.has_news |= progress.next <= state.log.last().index;
-        self.maybe_commit(state);
+        // One more copy of what is committed commits nothing.
+        if matched.index > state.log.commit() {
+            self.maybe_commit(state);
+        }
         self.on_round_answered(state, position, round);
         if has_all {
             self.on_caught_up(state, position);
