@@ -12,6 +12,19 @@ pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Where a merge begins its next table.
 pub const TABLE_BYTES_TARGET: u64 = 64 * 1024 * 1024;
 
+/// Tables of the topmost level at which they are merged into the next one.
+pub const L0_TABLES_MERGED: u8 = 4;
+
+/// The same while all of them together are small: merging rewrites what lies below their keys, and
+/// a store that flushes a few scattered keys now and then would rewrite a level for them.
+pub const L0_TABLES_MERGED_SMALL: u8 = 8;
+
+/// Up to so many bytes the topmost level is small.
+pub const L0_BYTES_SMALL: u64 = 16 * 1024 * 1024;
+
+const _: () = assert!(L0_TABLES_MERGED < L0_TABLES_MERGED_SMALL);
+const _: () = assert!((L0_TABLES_MERGED_SMALL as usize) < L0_RUNS_PRESSED);
+
 /// Runs in the topmost level from which on [`Health::Pressed`](crate::Health::Pressed) is told:
 /// the library slows writers down at 20 and stops them at 30.
 pub const L0_RUNS_PRESSED: usize = 12;

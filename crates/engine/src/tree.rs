@@ -28,7 +28,7 @@
 //!
 //! **What waits for what.** A switch of versions syncs a manifest under a lock of the library that
 //! reads need too, once per flush or merge: about a millisecond on a good disk. Writes do not need
-//! it, since the active memtable is at hand; only a seal does.
+//! it, since the active memtable is at hand; only a seal does, which is left to a thread.
 //!
 //! **The first failure is the last.** A write or flush that failed may have happened or not, so
 //! everything after it is refused, while snapshots keep reading. What remains is to open again.
@@ -204,8 +204,12 @@ impl Engine for TreeEngine {
         let mut writer = shared.lock_writer()?;
         batch::insert(shared, &writer.active, batch)?;
         shared.pins.publish(shared.numbers.get());
-        if writer.active.size() >= shared.memtable_bytes {
-            shared.seal(&mut writer);
+        let size = writer.active.size();
+        if size >= shared.memtable_bytes {
+            // A thread seals it, unless it is late.
+            if size >= shared.memtable_bytes.saturating_add(shared.memtable_bytes / 4) {
+                shared.seal(&mut writer);
+            }
             shared.work.ask_flush();
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Random histories on a durable engine, on the memory engine and on a plain map: whatever is read is
-//! the same on all three.
+//! Random histories on a durable engine, on the memory engine and on a plain map: whatever is read
+//! is the same on all three.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ fn write(engine: &TreeEngine, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// An engine that was closed: half its data in a table that was merged, the other half in a young one.
+/// An engine that was closed: half its data in a merged table, the other half in a young one.
 fn closed() -> TempDir {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");

@@ -1,7 +1,7 @@
 //! Our filter, as the library calls it: a pair that goes leaves a tombstone in its place.
 //!
 //! It also is the only hand we have inside a merge that runs: when the engine is closed, the next
-//! pair ends the merge with an error, and what it has written so far is removed at the next opening.
+//! pair ends the merge with an error, and what it has written goes at the next opening.
 
 use std::io;
 use std::panic::AssertUnwindSafe;

@@ -44,7 +44,7 @@ fn run(shared: &Shared, role: Role) {
     let _fuse = Fuse(shared);
     while let Some(job) = shared.work.next(role) {
         let done = match job {
-            Job::Flush => shared.flush_sealed(),
+            Job::Flush => shared.flush_full(),
             Job::Merge => shared.merge(),
         };
         // It has poisoned the engine and ended the work.

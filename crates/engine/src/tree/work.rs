@@ -45,6 +45,9 @@ pub(super) struct Work {
     /// What was counted last, for those who only ask.
     sealed: AtomicUsize,
     runs: AtomicUsize,
+    /// Held while counting, so that of two counts the later one stays. Counting waits for the
+    /// library's lock, and whoever asks for work must not.
+    counting: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -77,7 +80,7 @@ impl Work {
         }
     }
 
-    /// There is a sealed memtable.
+    /// A memtable is full, or sealed.
     pub(super) fn ask_flush(&self) {
         self.lock().flush = true;
         self.came.notify_all();
@@ -98,15 +101,21 @@ impl Work {
         self.room.notify_all();
     }
 
-    /// Remembers what `count` finds: sealed memtables and runs. It is called under the lock, so
-    /// that of two counts the later one stays.
+    /// One memtable more was sealed.
+    pub(super) fn count_sealed(&self) {
+        self.sealed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Remembers what `count` finds: sealed memtables and runs.
     pub(super) fn recount(&self, count: impl FnOnce() -> (usize, usize)) {
-        let state = self.lock();
+        let order = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let (sealed, runs) = count();
         self.sealed.store(sealed, Ordering::Relaxed);
         self.runs.store(runs, Ordering::Relaxed);
-        drop(state);
-        // A thread may have put off a flush because the level was full.
+        drop(order);
+        // Taken once, so that nobody is between looking and waiting. A thread may have put off a
+        // flush because the level was full.
+        drop(self.lock());
         self.came.notify_all();
         self.room.notify_all();
     }
