@@ -259,3 +259,68 @@ impl std::fmt::Debug for TreeEngine {
         write!(f, "TreeEngine({})", self.shared.path.display())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+
+    use super::*;
+    use crate::{Filter, Verdict};
+
+    /// Counts the pairs it is shown, and keeps the first one waiting.
+    #[derive(Default)]
+    struct Gate {
+        state: Mutex<(usize, bool)>,
+        changed: Condvar,
+    }
+
+    impl Gate {
+        fn wait(&self, until: impl Fn(&(usize, bool)) -> bool) -> MutexGuard<'_, (usize, bool)> {
+            let state = self.state.lock().expect("nobody panics");
+            self.changed.wait_while(state, |state| !until(state)).expect("nobody panics")
+        }
+    }
+
+    impl Filter for Gate {
+        fn judge(&self, _: Cf, _: &[u8], _: &[u8]) -> Verdict {
+            self.state.lock().expect("nobody panics").0 += 1;
+            self.changed.notify_all();
+            drop(self.wait(|(_, open)| *open));
+            Verdict::Keep
+        }
+    }
+
+    #[test]
+    fn a_close_ends_a_merge_in_its_middle_and_loses_nothing() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let gate = Arc::new(Gate::default());
+        let filter = Some(Arc::clone(&gate) as Arc<dyn Filter>);
+        let options = Options { filter, ..Options::default() };
+        let engine = TreeEngine::open(directory.path(), options).expect("opens");
+        for round in 0..10_u8 {
+            let mut batch = WriteBatch::new();
+            for key in 0..100_u8 {
+                batch.put(Cf::Default, &[key], &[round]);
+            }
+            engine.write(&batch).expect("writes");
+            engine.flush().expect("flushes");
+        }
+        drop(gate.wait(|(shown, _)| *shown == 1));
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Default, &[100], &[9]);
+        engine.write(&batch).expect("writes");
+        // As the first line of `drop` does, so that the merge goes on only after it.
+        engine.shared.closing.store(true, Ordering::Relaxed);
+        gate.wait(|_| true).1 = true;
+        gate.changed.notify_all();
+        drop(engine);
+        assert_eq!(gate.wait(|_| true).0, 1, "the merge went on");
+
+        let engine = TreeEngine::open(directory.path(), Options::default()).expect("opens");
+        let snapshot = engine.snapshot();
+        for key in 0..=100_u8 {
+            let value = snapshot.get(Cf::Default, &[key]).expect("reads");
+            assert_eq!(value.as_deref(), Some(&[9][..]));
+        }
+    }
+}
