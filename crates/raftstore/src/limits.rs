@@ -77,3 +77,31 @@ pub const FLUSH_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long a store that stops goes on replicating what it was already asked to write.
 pub const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// Size of a file of the log, in bytes. A file is what is dropped at once, and what a store that
+/// opens its log reads in full: a fraction of a second.
+pub const SEGMENT_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Smallest size of a file of the log, in bytes; for tests. A page of the system.
+pub const SEGMENT_SIZE_MIN: u64 = 4096;
+
+/// Bytes of entries of all regions that stay in memory after they were written. What a follower is
+/// behind by when it was gone for a few seconds at full speed.
+pub const LOG_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Largest batch of the log, in bytes. Sizes and offsets in a segment have 30 and 32 bits; far more
+/// than the loops gather for one round.
+pub const LOG_BATCH_SIZE_MAX: usize = (1 << 30) - 1;
+
+/// Format of the log's files, see `docs/formats.md`.
+pub const LOG_FORMAT: u8 = 1;
+
+/// Prepared files of the log that are kept at hand: one is enough for a log that is written at full
+/// speed while the next is made, and a second one saves making it when two are dropped in a row.
+pub const SEGMENTS_PREPARED_MAX: usize = 2;
+
+/// Bytes of entries that are written again at once. Writers wait that long.
+pub const LOG_REWRITE_BYTES: usize = 1024 * 1024;
+
+const _: () = assert!(ENTRY_SIZE_MAX < LOG_BATCH_SIZE_MAX);
+const _: () = assert!(LOG_BATCH_SIZE_MAX < 1 << 30);
