@@ -52,9 +52,9 @@ use kiva_base::Key;
 
 use super::history::Operation;
 
-/// Configurations of one key at one moment, at most. Ordinary histories stay below a hundred;
-/// beyond this the checker gives up rather than running for days, and says so.
-pub const CONFIGURATIONS_MAX: usize = 100_000;
+/// Comparisons of configurations of one key, at most. Workloads that write each value once need a
+/// few per operation; beyond this, about a second, the checker gives up and says so.
+pub const COMPARISONS_MAX: usize = 20_000_000;
 
 /// Judges a history.
 ///
@@ -120,8 +120,8 @@ pub enum Reason {
     Contradiction,
     /// It fits into no order.
     NoOrder,
-    /// There were more than [`CONFIGURATIONS_MAX`] possibilities, or more operations under way than
-    /// the search has room for.
+    /// The search took more than [`COMPARISONS_MAX`], or more operations were under way than it has
+    /// room for.
     GaveUp,
 }
 

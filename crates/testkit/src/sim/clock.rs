@@ -164,7 +164,10 @@ impl LocalClock {
     pub fn set_drift(&self, millionths: i32) {
         self.change(|clock| {
             clock.drift = millionths;
-            assert!(clock.rate() > 0, "a clock that drifts by {millionths} millionths stands still");
+            assert!(
+                clock.rate() > 0,
+                "a clock that drifts by {millionths} millionths stands still"
+            );
         });
     }
 

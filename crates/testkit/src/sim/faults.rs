@@ -386,7 +386,9 @@ impl fmt::Display for Fault {
             Self::Links(link) if *link == Link::GOOD => f.write_str("links are good"),
             Self::Links(_) => f.write_str("links are poor"),
             Self::WallJump(host, ms) => write!(f, "wall time of {host} jumps by {ms} ms"),
-            Self::Drift(host, millionths) => write!(f, "clock of {host} drifts by {millionths} ppm"),
+            Self::Drift(host, millionths) => {
+                write!(f, "clock of {host} drifts by {millionths} ppm")
+            }
             Self::Disk(host, trouble) => match trouble {
                 DiskTrouble::Slow(by) => write!(f, "disk of {host} is slower by {by:?}"),
                 DiskTrouble::Stalled => write!(f, "disk of {host} stalls"),

@@ -186,7 +186,8 @@ impl<M: Clone> Network<M> {
 
     fn put(&mut self, now: Moment, link: &Link, delivery: Delivery<M>) {
         let mut due = now + self.rng.duration(&link.latency);
-        let (is_late, is_very_late) = (self.rng.happens(link.late), self.rng.happens(link.very_late));
+        let (is_late, is_very_late) =
+            (self.rng.happens(link.late), self.rng.happens(link.very_late));
         if is_late || is_very_late {
             let delay = if is_very_late { &link.long_delay } else { &link.delay };
             due = due + self.rng.duration(delay);

@@ -40,8 +40,12 @@ struct Lines {
 impl Trace {
     /// An empty trace that keeps this many lines for the story.
     pub fn keeping(lines: usize) -> Self {
-        let lines =
-            Lines { hash: Seeded::new(0).build_hasher(), count: 0, keep: lines, kept: VecDeque::new() };
+        let lines = Lines {
+            hash: Seeded::new(0).build_hasher(),
+            count: 0,
+            keep: lines,
+            kept: VecDeque::new(),
+        };
         Self { shared: Arc::new(Mutex::new(lines)) }
     }
 

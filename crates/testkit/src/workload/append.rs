@@ -242,8 +242,12 @@ async fn verify(client: &Client, shared: &Shared, number: u64, range: Range<Key>
         repeated.contains(key) || in_doubt.as_ref().is_some_and(|(doubtful, _)| doubtful == key)
     };
     let residue = left.into_iter().find(|(key, _)| !may_return(key));
-    let mismatch =
-        residue.map(|found| Mismatch { client: number, place: 0, written: None, found: Some(found) });
+    let mismatch = residue.map(|found| Mismatch {
+        client: number,
+        place: 0,
+        written: None,
+        found: Some(found),
+    });
     shared.fail(&mut state, mismatch);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::explain::violation;
-use super::{CONFIGURATIONS_MAX, Reason, Violation};
+use super::{COMPARISONS_MAX, Reason, Violation};
 use crate::check::history::{Action, Answer, Operation, Outcome, Value};
 
 /// What a key holds, as a number. Zero is nothing.
@@ -48,6 +48,8 @@ struct Step {
     begin: u64,
     /// It happened before this. `None` for one that may happen at any time or never.
     end: Option<u64>,
+    /// When whoever asked was told that it happened.
+    told: Option<u64>,
     /// Its place in the list of operations.
     source: usize,
 }
@@ -67,7 +69,7 @@ pub(super) fn check(operations: &[&Operation]) -> Result<usize, Box<Violation>> 
             Outcome::Refused | Outcome::Unknown => None,
         };
         match values.effect(operation) {
-            Ok(Some(effect)) => steps.push(Step { effect, begin, end, source }),
+            Ok(Some(effect)) => steps.push(Step { effect, begin, end, told: end, source }),
             Ok(None) => {}
             Err(Contradiction) => {
                 let reason = Reason::Contradiction;
@@ -85,9 +87,20 @@ pub(super) fn check(operations: &[&Operation]) -> Result<usize, Box<Violation>> 
     }
     forget_unseen(&mut steps, values.list.len());
     Search::new(&steps, values.list.len()).run().or_else(|stuck| {
+        let stuck = for_a_person(&steps, values.list.len()).unwrap_or(stuck);
         let possible = stuck.possible.iter().map(|&state| values.list[state].clone()).collect();
         fail(&steps[stuck.step], stuck.reason, possible)
     })
+}
+
+/// Looks for another witness. The short cuts of the search notice that a value is overwritten
+/// before it is seen for the last time; a person wonders about whoever sees it then.
+fn for_a_person(steps: &[Step], states: usize) -> Option<Stuck> {
+    let steps: Vec<_> =
+        steps.iter().map(|step| Step { end: step.told.or(step.end), ..*step }).collect();
+    let mut search = Search::new(&steps, states);
+    search.is_unique.fill(false);
+    search.run().err().filter(|stuck| stuck.reason == Reason::NoOrder)
 }
 
 /// An answer that does not go with its question.
@@ -219,22 +232,21 @@ struct Configuration {
 #[derive(Default)]
 struct Front {
     by_place: BTreeMap<(State, Slots), Vec<Vec<u32>>>,
-    count: usize,
 }
 
 impl Front {
-    /// Adds one, unless another can do all that it can. Answers whether it was added.
-    fn insert(&mut self, configuration: &Configuration) -> bool {
+    /// Adds one, unless another can do all that it can. Answers whether it was added, and counts
+    /// the comparisons.
+    fn insert(&mut self, configuration: &Configuration, comparisons: &mut usize) -> bool {
         let place = (configuration.state, configuration.done);
         let others = self.by_place.entry(place).or_default();
         let used = &configuration.used;
+        *comparisons += 1 + others.len() * (1 + used.len());
         let at_most = |a: &[u32], b: &[u32]| a.iter().zip(b).all(|(a, b)| a <= b);
         if others.iter().any(|other| at_most(other, used)) {
             return false;
         }
-        let before = others.len();
         others.retain(|other| !at_most(used, other));
-        self.count = self.count + 1 - (before - others.len());
         others.push(used.clone());
         true
     }
@@ -279,6 +291,7 @@ struct Search<'a> {
     /// What may happen at any time, by kind, and how many of that kind have begun.
     kinds: Vec<(Effect, u32)>,
     configurations: Vec<Configuration>,
+    comparisons: usize,
 }
 
 impl<'a> Search<'a> {
@@ -305,6 +318,7 @@ impl<'a> Search<'a> {
             slots: vec![0; steps.len()],
             configurations: vec![Configuration { state: 0, done: 0, used: vec![0; kinds.len()] }],
             kinds,
+            comparisons: 0,
         }
     }
 
@@ -314,7 +328,11 @@ impl<'a> Search<'a> {
             events.push((step.begin, Event::Begin(position)));
             events.extend(step.end.map(|end| (end, Event::End(position))));
         }
-        events.sort_unstable();
+        // Who saw a value may end together with who wrote it, and is the better witness.
+        events.sort_by_key(|(at, event)| match event {
+            Event::Begin(_) => (*at, false, *event),
+            Event::End(position) => (*at, self.steps[*position].effect.sees().is_none(), *event),
+        });
         let mut most = 1;
         for (_, event) in events {
             match event {
@@ -369,11 +387,11 @@ impl<'a> Search<'a> {
             configuration.done |= self.reading[configuration.state];
             if configuration.done & bit != 0 {
                 configuration.done &= !bit;
-                found.insert(&configuration);
-            } else if known.insert(&configuration) {
+                found.insert(&configuration, &mut self.comparisons);
+            } else if known.insert(&configuration, &mut self.comparisons) {
                 self.expand(&configuration, &mut open);
             }
-            if known.count + found.count > CONFIGURATIONS_MAX {
+            if self.comparisons > COMPARISONS_MAX {
                 self.configurations = before;
                 return Err(self.stuck(position, Reason::GaveUp));
             }
