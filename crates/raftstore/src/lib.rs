@@ -3,4 +3,5 @@
 pub mod codec;
 pub mod disk;
 pub mod limits;
+pub mod log;
 pub mod snapshot;
