@@ -9,10 +9,10 @@
 //! them for long ([`Folder::collect`]), and never while a [`Received`] of them lives.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiva_base::{Moment, RegionId};
@@ -50,13 +50,20 @@ struct State {
 }
 
 struct Kept {
-    meta: Meta,
-    totals: Totals,
+    /// Whoever else has it holds the file; new ones come from here, under the lock.
+    stored: Arc<Stored>,
     /// When it was received or found.
     since: Moment,
-    /// How many handles there are.
-    held: usize,
-    is_retired: bool,
+}
+
+/// One file, as long as somebody speaks of it.
+pub(super) struct Stored {
+    pub(super) meta: Meta,
+    totals: Totals,
+    /// Whether it was used.
+    is_retired: AtomicBool,
+    /// Whether it turned out to be damaged: nobody new gets it.
+    is_damaged: AtomicBool,
 }
 
 /// What somebody who wants to send a snapshot finds.
@@ -81,10 +88,10 @@ pub struct Listed {
 }
 
 /// A snapshot that is here, whole and durable. Its file stays while this or a clone of it lives.
+#[derive(Clone)]
 pub struct Received {
     folder: Folder,
-    meta: Meta,
-    totals: Totals,
+    stored: Arc<Stored>,
 }
 
 impl Folder {
@@ -95,8 +102,7 @@ impl Folder {
         for name in disk.list()? {
             if let Some(id) = parse(&name, COMPLETE) {
                 if let Some((meta, totals)) = load(&*disk, &name, id)? {
-                    let kept = Kept { meta, totals, since: now, held: 0, is_retired: false };
-                    complete.insert(id, kept);
+                    complete.insert(id, Kept::new(meta, totals, now));
                     continue;
                 }
             } else if parse(&name, PARTIAL).is_none() {
@@ -115,27 +121,29 @@ impl Folder {
         let state = self.lock();
         let listed = |(id, kept): (&Id, &Kept)| Listed {
             id: *id,
-            totals: kept.totals,
-            is_held: kept.held > 0,
+            totals: kept.stored.totals,
+            is_held: kept.is_held(),
         };
         state.complete.iter().map(listed).collect()
     }
 
     /// The snapshot of that name, if all of it is here.
     pub fn get(&self, id: Id) -> Option<Received> {
-        self.hold(&mut self.lock(), id)
+        self.hold(&self.lock(), id)
     }
 
-    fn hold(&self, state: &mut State, id: Id) -> Option<Received> {
-        let kept = state.complete.get_mut(&id)?;
+    fn hold(&self, state: &State, id: Id) -> Option<Received> {
+        let stored = &state.complete.get(&id)?.stored;
+        if stored.is_damaged.load(Ordering::Relaxed) {
+            return None;
+        }
         // Whoever asks for it wants it again.
-        kept.is_retired = false;
-        kept.held += 1;
-        Some(Received { folder: self.clone(), meta: kept.meta.clone(), totals: kept.totals })
+        stored.is_retired.store(false, Ordering::Relaxed);
+        Some(Received { folder: self.clone(), stored: stored.clone() })
     }
 
-    /// Removes what nobody holds and nobody needs: what was [retired](Received::retire), what a
-    /// newer snapshot of its region stands beside, and what has been here for
+    /// Removes what nobody holds and nobody needs: what was [retired](Received::retire), what is
+    /// damaged, what a newer snapshot of its region stands beside, and what has been here for
     /// [`SNAPSHOT_KEPT_MAX`]. To be called now and then; says which files went.
     pub fn collect(&self, now: Moment) -> io::Result<Vec<Id>> {
         // Under the lock, so that nobody takes or makes what is being removed.
@@ -144,10 +152,11 @@ impl Folder {
         let mut doomed = Vec::new();
         for (id, kept) in state.complete.iter().rev() {
             let is_needed = newer != Some(id.region)
-                && !kept.is_retired
+                && !kept.stored.is_retired.load(Ordering::Relaxed)
+                && !kept.stored.is_damaged.load(Ordering::Relaxed)
                 && now.since(kept.since) < SNAPSHOT_KEPT_MAX;
             newer = Some(id.region);
-            if !is_needed && kept.held == 0 {
+            if !is_needed && !kept.is_held() {
                 doomed.push(*id);
             }
         }
@@ -165,13 +174,17 @@ impl Folder {
         if let Some(received) = self.hold(state, id) {
             return Claim::Present(received);
         }
-        match state.receiving.entry(id.region) {
-            Entry::Occupied(other) => Claim::Busy(*other.get()),
-            Entry::Vacant(place) => {
-                place.insert(id);
-                Claim::Free
-            }
+        if let Some(other) = state.receiving.get(&id.region) {
+            return Claim::Busy(*other);
         }
+        // One that is damaged makes room; whoever still reads it has it open.
+        if state.complete.remove(&id).is_some()
+            && let Err(error) = self.shared.disk.remove(&complete_name(id))
+        {
+            tracing::info!(%id, %error, "a damaged snapshot could not be removed");
+        }
+        state.receiving.insert(id.region, id);
+        Claim::Free
     }
 
     pub(super) fn release(&self, id: Id) {
@@ -180,9 +193,11 @@ impl Folder {
 
     /// A file that is durable under its final name.
     pub(super) fn add(&self, meta: Meta, totals: Totals, now: Moment) -> Received {
-        let kept = Kept { meta: meta.clone(), totals, since: now, held: 1, is_retired: false };
-        self.lock().complete.insert(meta.id, kept);
-        Received { folder: self.clone(), meta, totals }
+        let id = meta.id;
+        let kept = Kept::new(meta, totals, now);
+        let stored = kept.stored.clone();
+        self.lock().complete.insert(id, kept);
+        Received { folder: self.clone(), stored }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,59 +205,60 @@ impl Folder {
     }
 }
 
+impl Kept {
+    fn new(meta: Meta, totals: Totals, since: Moment) -> Self {
+        let (is_retired, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { stored: Arc::new(Stored { meta, totals, is_retired, is_damaged }), since }
+    }
+
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.stored) > 1
+    }
+}
+
+impl Stored {
+    /// Says that the file cannot be read: it is not offered any more, and may be sent again.
+    pub(super) fn report_damage(&self) {
+        self.is_damaged.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Received {
     /// Which snapshot.
     pub fn id(&self) -> Id {
-        self.meta.id
+        self.stored.meta.id
     }
 
     /// What it is of.
     pub fn meta(&self) -> &Meta {
-        &self.meta
+        &self.stored.meta
     }
 
     /// What it adds up to.
     pub fn totals(&self) -> Totals {
-        self.totals
+        self.stored.totals
     }
 
-    /// Its pairs, from the first.
+    /// Its pairs, from the first. They hold the file too.
     pub fn pairs(&self) -> Result<Pairs, EngineError> {
         let name = complete_name(self.id());
-        let file = self.folder.shared.disk.open(&name, OpenMode::Existing).map_err(|source| {
+        let opened = self.folder.shared.disk.open(&name, OpenMode::Existing);
+        let file = opened.map_err(|source| {
+            self.stored.report_damage();
             EngineError::Io { action: "open", path: PathBuf::from(name.as_str()), source }
         })?;
-        Ok(Pairs::new(file, name, self.meta.clone()))
+        Ok(Pairs::new(file, name, self.stored.clone()))
     }
 
     /// Says that it has been used: the file goes with a [`Folder::collect`] after the last handle.
     pub fn retire(&self) {
-        if let Some(kept) = self.folder.lock().complete.get_mut(&self.id()) {
-            kept.is_retired = true;
-        }
-    }
-}
-
-impl Clone for Received {
-    fn clone(&self) -> Self {
-        let mut state = self.folder.lock();
-        state.complete.get_mut(&self.id()).expect("what is held is kept").held += 1;
-        drop(state);
-        Self { folder: self.folder.clone(), meta: self.meta.clone(), totals: self.totals }
-    }
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        if let Some(kept) = self.folder.lock().complete.get_mut(&self.id()) {
-            kept.held -= 1;
-        }
+        self.stored.is_retired.store(true, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Received({}, {} bytes)", self.id(), self.totals.bytes)
+        write!(f, "Received({}, {} bytes)", self.id(), self.totals().bytes)
     }
 }
 

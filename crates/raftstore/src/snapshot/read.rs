@@ -8,19 +8,20 @@ use kiva_base::codec::{DecodeError, decode_varint};
 use kiva_engine::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
 use kiva_engine::{Cf, EngineError};
 
+use super::FAMILIES;
 use super::chunk::{Chunk, Count, HEADER_SIZE, Header, Kind};
-use super::{FAMILIES, Meta};
+use super::folder::Stored;
 use crate::disk::{DiskFile, FileName};
 
 /// The pairs of a snapshot in their order. Holds one chunk and one pair at a time.
 ///
 /// It gives nothing that is outside of the snapshot's range, in another family, or not above what
-/// it gave before; and it only ends without an error when everything added up. An error is of the
-/// kind `Damaged`, or `Io`.
+/// it gave before; and it only ends without an error when everything added up. An error, which is
+/// of the kind `Damaged` or `Io`, bars the file: it may be sent again.
 pub struct Pairs {
     file: Arc<dyn DiskFile>,
     name: FileName,
-    meta: Meta,
+    stored: Arc<Stored>,
     /// Where the next chunk begins.
     offset: u64,
     count: Count,
@@ -32,11 +33,11 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    pub(super) fn new(file: Arc<dyn DiskFile>, name: FileName, meta: Meta) -> Self {
+    pub(super) fn new(file: Arc<dyn DiskFile>, name: FileName, stored: Arc<Stored>) -> Self {
         Self {
             file,
             name,
-            meta,
+            stored,
             offset: 0,
             count: Count::default(),
             buffer: Bytes::new(),
@@ -48,6 +49,14 @@ impl Pairs {
 
     /// The next family, key and value; `None` at the end.
     pub fn next_pair(&mut self) -> Result<Option<(Cf, Bytes, Bytes)>, EngineError> {
+        let next = self.advance();
+        if next.is_err() {
+            self.stored.report_damage();
+        }
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<(Cf, Bytes, Bytes)>, EngineError> {
         loop {
             if let Some(pair) = self.take_pair()? {
                 self.check(&pair)?;
@@ -73,7 +82,7 @@ impl Pairs {
     }
 
     fn check(&mut self, (cf, key, _): &(Cf, Bytes, Bytes)) -> Result<(), EngineError> {
-        if !self.meta.range.contains(key) {
+        if !self.stored.meta.range.contains(key) {
             return Err(self.damaged("a key lies outside of its range"));
         }
         let position = Some((*cf, key.clone()));
@@ -87,7 +96,7 @@ impl Pairs {
     /// Reads the next chunk. The last one has to say what was read before it.
     fn read_chunk(&mut self) -> Result<(), EngineError> {
         let chunk = read_at(&*self.file, self.offset).map_err(|error| self.failed(error))?;
-        if chunk.id() != self.meta.id || chunk.number() != self.count.chunks() {
+        if chunk.id() != self.stored.meta.id || chunk.number() != self.count.chunks() {
             return Err(self.damaged("a chunk is in the wrong place"));
         }
         match chunk.kind() {

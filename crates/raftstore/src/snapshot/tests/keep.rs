@@ -90,7 +90,6 @@ fn what_is_held_stays() {
     let folder = open(&disk);
     let received = receive(&folder, &sample_chunks(id(7, 3, 17))).expect("arrives");
     let clone = received.clone();
-    let mut reading = received.pairs().expect("opens");
     received.retire();
     drop(received);
     assert_eq!(folder.collect(at(9_999)).expect("removes"), []);
@@ -103,12 +102,16 @@ fn what_is_held_stays() {
         panic!("it was here");
     };
     assert_eq!(folder.collect(at(9_999)).expect("removes"), []);
+    // What reads it holds it too.
+    let mut reading = again.pairs().expect("opens");
+    again.retire();
     drop(again);
-    assert_eq!(folder.collect(at(9_999)).expect("removes"), [id(7, 3, 17)]);
-    assert_eq!(names(&disk), [""; 0]);
-    // What was opened before reads on.
+    assert_eq!(folder.collect(at(9_999)).expect("removes"), []);
     let read = std::iter::from_fn(|| reading.next_pair().expect("reads"));
     assert_eq!(read.collect::<Vec<_>>(), sample_pairs());
+    drop(reading);
+    assert_eq!(folder.collect(at(9_999)).expect("removes"), [id(7, 3, 17)]);
+    assert_eq!(names(&disk), [""; 0]);
 }
 
 #[test]

@@ -282,6 +282,32 @@ fn every_changed_byte_of_a_file_is_noticed() {
         }
         assert_eq!(contents(&engine), before, "byte {offset}");
         fill(&engine, &rows(&["default x the-engine-goes-on"]));
+        // It is not offered again but sent again, also while somebody still holds the damaged one.
+        assert!(folder.get(id(7, 3, 17)).is_none());
+        let again = receive(&folder, &chunks).expect("is sent again");
+        assert_eq!(pairs(&again), sample_pairs());
+        drop(received);
+        assert_eq!(folder.collect(at(2)).expect("removes"), []);
+        assert_eq!(pairs(&folder.get(id(7, 3, 17)).expect("is whole")), sample_pairs());
     }
     assert!(unnoticed_at_start > 0 && unnoticed_at_start < size);
+}
+
+/// Covers 2C-receive-corrupt on the disk: a file that cannot be read goes, and is sent again.
+#[test]
+fn a_file_that_cannot_be_read_goes() {
+    let disk = MemoryDisk::new();
+    let folder = open(&disk);
+    let received = receive(&folder, &sample_chunks(id(7, 3, 17))).expect("arrives");
+    let engine = MemoryEngine::new();
+    disk.fail_next(Operation::Read);
+    match install(&engine, &received, &[], &[]).expect_err("made to fail") {
+        EngineError::Io { action: "read", .. } => {}
+        error => panic!("{error}"),
+    }
+    assert_eq!(folder.collect(at(3)).expect("removes"), [], "it is held");
+    drop(received);
+    assert_eq!(folder.collect(at(3)).expect("removes"), [id(7, 3, 17)]);
+    assert_eq!(names(&disk), [""; 0]);
+    assert!(folder.get(id(7, 3, 17)).is_none());
 }
