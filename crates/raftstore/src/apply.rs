@@ -21,7 +21,7 @@ use crate::change;
 use crate::command::Command;
 use crate::limits::APPLY_BATCH_MAX;
 use crate::meta::{self, ApplyState, RegionRecord};
-use crate::proposal::{ProposeError, Promises};
+use crate::proposal::{Promises, ProposeError};
 
 /// Work for the apply loop, in order per region.
 pub enum ApplyMsg {

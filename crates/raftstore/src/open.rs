@@ -102,9 +102,9 @@ pub fn open(
     for (record, state) in meta::load_regions(&*engine.snapshot())? {
         let region = record.region.id;
         let peer = record.region.peer_on(id);
-        let is_dead = tombstones.get(&region).is_some_and(|tombstone| {
-            peer.is_none_or(|peer| tombstone.covers(peer.id))
-        });
+        let is_dead = tombstones
+            .get(&region)
+            .is_some_and(|tombstone| peer.is_none_or(|peer| tombstone.covers(peer.id)));
         if is_dead || peer.is_none() {
             clear_away(&**engine, &record)?;
             continue;

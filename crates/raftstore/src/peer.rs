@@ -373,8 +373,7 @@ impl Peer {
     }
 
     fn truncate(&mut self) {
-        self.common.lock().unwrap_or_else(PoisonError::into_inner).truncated =
-            self.state.truncated;
+        self.common.lock().unwrap_or_else(PoisonError::into_inner).truncated = self.state.truncated;
     }
 
     /// Ends this peer: waiters are told, a tombstone is written, and once that stands the data
@@ -408,9 +407,9 @@ impl Peer {
 
     /// Whether the peer was removed from its group by a change that is applied here.
     pub(crate) fn is_removed(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| {
-            !record.region.peers.iter().any(|peer| peer.id == self.name.id)
-        })
+        self.record
+            .as_ref()
+            .is_some_and(|record| !record.region.peers.iter().any(|peer| peer.id == self.name.id))
     }
 
     /// How often its group has changed, as far as it has heard.
@@ -425,10 +424,8 @@ impl Peer {
         let is_settled = self.node.is_leader() && self.state.applied.term == term;
         let leader = self.node.leader().and_then(|id| self.peer_of(id));
         let now = self.slot.standing();
-        let region_changed = self
-            .record
-            .as_ref()
-            .is_some_and(|record| record.region.epoch != now.region.epoch);
+        let region_changed =
+            self.record.as_ref().is_some_and(|record| record.region.epoch != now.region.epoch);
         let is_same = now.term.0 == term.0
             && now.leader == leader
             && now.is_settled == is_settled

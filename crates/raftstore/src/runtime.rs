@@ -77,24 +77,28 @@ impl Threads {
         let queue = Arc::new(LogQueue::default());
         let mailboxes: Vec<_> = loops.iter().map(|one| one.mailbox.clone()).collect();
         let writer = {
-            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let end =
+                End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             let (queue, log, mailboxes) = (queue.clone(), log.clone(), mailboxes.clone());
             spawn("log".into(), end, move || write_log(&queue, &log, &mailboxes))?
         };
         let (tasks, waiting) = channel();
         let worker = {
-            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let end =
+                End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             let (engine, mailboxes) = (engine.clone(), mailboxes.clone());
             spawn("task".into(), end, move || run_tasks(&waiting, &*engine, &mailboxes))?
         };
         let (stop_flusher, stopped) = sync_channel(1);
         let flusher = {
-            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let end =
+                End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             spawn("flush".into(), end, move || flush(&*engine, &log, &stopped))?
         };
         let mut threads = Vec::new();
         for (number, one) in loops.into_iter().enumerate() {
-            let end = End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
+            let end =
+                End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             let (queue, clock, tasks) = (queue.clone(), clock.clone(), tasks.clone());
             let serve = move || Driver { number, one, queue, tasks, clock }.run();
             threads.push(spawn(format!("store-{number}"), end, serve)?);

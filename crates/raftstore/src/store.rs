@@ -117,8 +117,8 @@ impl Store {
         let region = record.region.id;
         let Some(name) = record.region.peer_on(self.id) else { return Ok(()) };
         let log = self.log.region(region);
-        let is_restart = log.last().index > state.truncated.index
-            || log.hard_state() != HardState::default();
+        let is_restart =
+            log.last().index > state.truncated.index || log.hard_state() != HardState::default();
         if log.last().index < state.truncated.index {
             self.out.log.restart(region, state.truncated);
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiva_base::RegionId;
 use kiva_engine::Engine;
 use kiva_raft::{
-    EntryId, Entries, Index, InitialState, LogError, LogStore, Membership, NodeId, Snapshot, Term,
+    Entries, EntryId, Index, InitialState, LogError, LogStore, Membership, NodeId, Snapshot, Term,
 };
 
 use crate::log::RegionLog;
@@ -57,9 +57,7 @@ impl LogStore for PeerStore {
         let truncated = self.truncated();
         match index.cmp(&truncated.index) {
             std::cmp::Ordering::Equal => Ok(truncated.term),
-            std::cmp::Ordering::Less => {
-                Err(LogError::Compacted { first: truncated.index.next() })
-            }
+            std::cmp::Ordering::Less => Err(LogError::Compacted { first: truncated.index.next() }),
             std::cmp::Ordering::Greater => self.log.term(index),
         }
     }
