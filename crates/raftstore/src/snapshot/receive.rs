@@ -18,7 +18,7 @@ pub enum Begun {
     /// All of that snapshot is here already: the sender need not go on.
     Present(Received),
     /// The rest is expected.
-    Receiving(Receiver),
+    Receiving(Box<Receiver>),
 }
 
 /// A snapshot that is being received. Dropped before its end, it leaves nothing behind.
@@ -138,7 +138,7 @@ impl Folder {
             stage: Stage::Taking,
         };
         receiver.write(&chunk)?;
-        Ok(Begun::Receiving(receiver))
+        Ok(Begun::Receiving(receiver.into()))
     }
 
     /// A new file; an older one of that name could not be removed when it should have been.

@@ -92,7 +92,7 @@ fn open(disk: &MemoryDisk) -> Folder {
 }
 
 /// The receiver that took the first chunk.
-fn begin(folder: &Folder, first: &Bytes) -> Receiver {
+fn begin(folder: &Folder, first: &Bytes) -> Box<Receiver> {
     match folder.begin(first.clone(), at(1)).expect("begins") {
         Begun::Receiving(receiver) => receiver,
         Begun::Present(received) => panic!("{received:?} is here already"),

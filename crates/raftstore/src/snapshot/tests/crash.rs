@@ -5,22 +5,46 @@ use kiva_engine::memory::FailedWrite;
 
 use super::*;
 
-/// How many drawn crashes are looked at, beside the best and the worst.
+/// How many crashes are drawn at random, beside those below.
 const DRAWS: u64 = 20;
 
-/// A crash as bad as can be, one that leaves everything, and some in between.
-fn crashes(disk: &MemoryDisk) -> impl Iterator<Item = MemoryDisk> {
-    (0..DRAWS + 2).map(|draw| {
-        let mut state = draw;
-        disk.crash(&mut |count| match draw {
-            0 => 0,
-            1 => count - 1,
-            _ => {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(draw);
-                (state >> 33) as usize % count
-            }
-        })
-    })
+/// What a crash may leave: nothing that is not synced, all of it, all but one piece, nothing but
+/// one piece, and some in between.
+fn crashes(disk: &MemoryDisk) -> Vec<MemoryDisk> {
+    let mut pieces = 0;
+    let best = disk.crash(&mut |count| {
+        pieces += 1;
+        count - 1
+    });
+    let mut found = vec![best, disk.crash(&mut |_| 0)];
+    for piece in 0..pieces {
+        for is_lost in [true, false] {
+            let mut at = 0;
+            found.push(disk.crash(&mut |count| {
+                at += 1;
+                if (at - 1 == piece) == is_lost { 0 } else { count - 1 }
+            }));
+        }
+    }
+    for seed in 0..DRAWS {
+        let mut state = seed;
+        found.push(disk.crash(&mut |count| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % count
+        }));
+    }
+    found
+}
+
+/// A few sectors of every chunk.
+fn source() -> Vec<Row> {
+    let value = |byte| Bytes::from(vec![byte; 1_300]);
+    let keys = [(Cf::Default, "b"), (Cf::Default, "c"), (Cf::Lock, "cc"), (Cf::Write, "d")];
+    keys.into_iter().zip(1..).map(|((cf, key), byte)| (cf, key.into(), value(byte))).collect()
+}
+
+fn source_chunks() -> Vec<Bytes> {
+    chunks(&engine(&source()), meta(id(7, 3, 17), range("b", "e")), 1_500)
 }
 
 fn old() -> Vec<Row> {
@@ -29,7 +53,7 @@ fn old() -> Vec<Row> {
 
 fn new() -> Vec<Row> {
     let mut rows = rows(&["default a 1", "write f 6", "local a applied", "local r new"]);
-    rows.extend(sample_pairs());
+    rows.extend(source());
     rows.sort();
     rows
 }
@@ -40,7 +64,7 @@ fn local() -> [(Vec<u8>, Vec<u8>); 2] {
 
 /// Receives what is not there yet, and installs it.
 fn attempt(folder: &Folder, engine: &MemoryEngine) -> Result<(), String> {
-    let chunks = sample_chunks(id(7, 3, 17));
+    let chunks = source_chunks();
     let received = receive(folder, &chunks).map_err(|error| error.to_string())?;
     let wrote = install(engine, &received, &[], &local()).map_err(|error| error.to_string())?;
     if wrote == Wrote::Batch {
@@ -82,7 +106,7 @@ fn wherever_it_dies_it_finds_the_old_state_or_the_new() {
                 for name in names(&found) {
                     assert_eq!(name, "7-3-17.snapshot", "after {count}");
                     found_complete += 1;
-                    assert_eq!(pairs(&folder.get(id(7, 3, 17)).expect("is whole")), sample_pairs());
+                    assert_eq!(pairs(&folder.get(id(7, 3, 17)).expect("is whole")), source());
                 }
                 attempt(&folder, &store).expect("finishes the job");
                 assert_eq!(contents(&store), new());
@@ -97,11 +121,11 @@ fn wherever_it_dies_it_finds_the_old_state_or_the_new() {
 #[test]
 fn a_snapshot_that_was_given_out_is_durable() {
     let disk = MemoryDisk::new();
-    let received = receive(&open(&disk), &sample_chunks(id(7, 3, 17))).expect("arrives");
+    let received = receive(&open(&disk), &source_chunks()).expect("arrives");
     for found in crashes(&disk) {
         let again = open(&found).get(id(7, 3, 17)).expect("is there");
         assert_eq!((again.meta(), again.totals()), (received.meta(), received.totals()));
-        assert_eq!(pairs(&again), sample_pairs());
+        assert_eq!(pairs(&again), source());
     }
 }
 
@@ -109,7 +133,7 @@ fn a_snapshot_that_was_given_out_is_durable() {
 /// and what was ingested is there.
 #[test]
 fn data_and_record_survive_together() {
-    let received = receive(&open(&MemoryDisk::new()), &sample_chunks(id(7, 3, 17)));
+    let received = receive(&open(&MemoryDisk::new()), &source_chunks());
     let received = received.expect("arrives");
     let store = engine(&old());
     assert_eq!(install(&store, &received, &[], &local()).expect("installs"), Wrote::Batch);
@@ -117,7 +141,7 @@ fn data_and_record_survive_together() {
     assert_eq!(contents(&store.crash(0)), old());
     assert_eq!(contents(&store.crash(1)), new());
 
-    let large = engine(&sample());
+    let large = engine(&source());
     let value = vec![7; 5 * 1024 * 1024];
     fill(&large, &[(Cf::Write, "d".into(), value.into())]);
     let chunks = chunks(&large, meta(id(7, 3, 18), range("b", "e")), 1024 * 1024);

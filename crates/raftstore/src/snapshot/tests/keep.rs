@@ -54,6 +54,20 @@ fn what_was_left_half_way_is_removed_at_the_next_start() {
     }
 }
 
+/// Its ends are right, and what they say does not fit what is between them.
+#[test]
+fn a_file_with_a_hole_is_removed() {
+    let chunks = sample_chunks(id(7, 3, 17));
+    for missing in 1..chunks.len() - 1 {
+        let mut rest = chunks.clone();
+        rest.remove(missing);
+        let disk = MemoryDisk::new();
+        make_file(&disk, "7-3-17.snapshot", &rest.concat());
+        assert_eq!(open(&disk).list(), [], "without chunk {missing}");
+        assert_eq!(names(&disk), [""; 0]);
+    }
+}
+
 #[test]
 fn a_file_is_what_it_is_called() {
     let whole: Vec<u8> = sample_chunks(id(7, 3, 17)).iter().flatten().copied().collect();
