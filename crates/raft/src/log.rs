@@ -462,6 +462,15 @@ impl Log {
         }
     }
 
+    /// Gives back what is not needed at rest: the store has every entry, and all are applied.
+    pub(crate) fn shrink(&mut self) {
+        self.trim(Index::MAX, 0);
+        self.tail.shrink();
+        self.gathering.shrink_to_fit();
+        self.writes.shrink_to_fit();
+        self.applying.batches.shrink_to_fit();
+    }
+
     /// What the entries of `first..=last` add up to. Reads no further than memory: what this
     /// leader appended and has not committed is there.
     pub(crate) fn weigh(&self, first: Index, last: Index) -> Weight {

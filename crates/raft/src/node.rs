@@ -397,7 +397,7 @@ impl Node {
 
     /// Stops the timers of an idle node, until [`Node::wake`], a message, or a call that asks for
     /// something. All members of the group must do this together: a follower that goes on ticking
-    /// takes the silence for a death.
+    /// takes the silence for a death. Memory that the busy node needed is given back.
     ///
     /// A leader that may do this has seen everybody hold, and know to be committed, all there is.
     pub fn quiesce(&mut self) -> Result<(), QuiesceError> {
@@ -414,6 +414,10 @@ impl Node {
             return Err(QuiesceError::Busy);
         }
         self.is_quiescent = true;
+        self.state.shrink();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.shrink();
+        }
         Ok(())
     }
 

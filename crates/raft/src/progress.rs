@@ -238,6 +238,11 @@ impl Window {
         }
     }
 
+    /// Gives back the room of appends that have arrived.
+    pub(crate) fn shrink(&mut self) {
+        self.appends.shrink_to_fit();
+    }
+
     fn clear(&mut self) {
         self.appends.clear();
         self.bytes = 0;

@@ -255,6 +255,13 @@ impl State {
         self.log.has_unwritten() || (self.term, self.vote) != (self.saved.term, self.saved.vote)
     }
 
+    /// Gives back what is not needed at rest, where nothing waits for anything.
+    pub(crate) fn shrink(&mut self) {
+        self.log.shrink();
+        self.sealed.shrink_to_fit();
+        self.undecided.shrink_to_fit();
+    }
+
     /// Whether anything is on its way to the disk or has to go there.
     pub(crate) fn is_writing(&self) -> bool {
         self.has_write() || self.synced < self.issued || !self.sealed.is_empty()

@@ -94,6 +94,11 @@ impl Tail {
         }
     }
 
+    /// Gives back the room of runs that are gone.
+    pub(super) fn shrink(&mut self) {
+        self.runs.shrink_to_fit();
+    }
+
     /// The entry at `index`, when it is in here.
     pub(super) fn get(&self, index: Index) -> Option<&Entry> {
         let run = self.runs.get(self.position(index))?;

@@ -146,6 +146,11 @@ impl Leader {
             && self.progress.iter().all(settled)
     }
 
+    /// Gives back what is not needed at rest.
+    pub(crate) fn shrink(&mut self) {
+        self.progress.iter_mut().for_each(|progress| progress.window.shrink());
+    }
+
     /// Appends a command.
     pub(crate) fn propose(
         &mut self,
