@@ -43,11 +43,13 @@ proptest! {
         clear in ranges(),
         chunk_size in 1_usize..600,
     ) {
-        let chunks = chunks(&engine(&as_rows(&source)), meta(id(1, 1, 1), range.clone()), chunk_size);
+        let meta = meta(id(1, 1, 1), range.clone());
+        let chunks = chunks(&engine(&as_rows(&source)), meta, chunk_size);
         let received = receive(&open(&MemoryDisk::new()), &chunks).expect("arrives");
         let target = engine(&as_rows(&old));
         let local = [(b"record".to_vec(), b"new".to_vec())];
-        prop_assert_eq!(install(&target, &received, &clear, &local).expect("installs"), Wrote::Batch);
+        let wrote = install(&target, &received, &clear, &local).expect("installs");
+        prop_assert_eq!(wrote, Wrote::Batch);
 
         let is_cleared = |key: &Bytes| {
             range.contains(key) || clear.iter().any(|range| range.contains(key))
