@@ -62,6 +62,8 @@ pub(super) struct Stored {
     totals: Totals,
     /// Whether it was used.
     is_retired: AtomicBool,
+    /// Whether every byte of it was checked since the start.
+    is_checked: AtomicBool,
     /// Whether it turned out to be damaged: nobody new gets it.
     is_damaged: AtomicBool,
 }
@@ -102,7 +104,7 @@ impl Folder {
         for name in disk.list()? {
             if let Some(id) = parse(&name, COMPLETE) {
                 if let Some((meta, totals)) = load(&*disk, &name, id)? {
-                    complete.insert(id, Kept::new(meta, totals, now));
+                    complete.insert(id, Kept::new(meta, totals, now, false));
                     continue;
                 }
             } else if parse(&name, PARTIAL).is_none() {
@@ -127,9 +129,12 @@ impl Folder {
         state.complete.iter().map(listed).collect()
     }
 
-    /// The snapshot of that name, if all of it is here.
+    /// The snapshot of that name, if all of it is here. One that was found at the start is read
+    /// through first: were it damaged, whoever installs it would fail, and after the next start
+    /// fail again.
     pub fn get(&self, id: Id) -> Option<Received> {
-        self.hold(&self.lock(), id)
+        let received = self.hold(&self.lock(), id)?;
+        received.is_sound().then_some(received)
     }
 
     fn hold(&self, state: &State, id: Id) -> Option<Received> {
@@ -194,7 +199,7 @@ impl Folder {
     /// A file that is durable under its final name.
     pub(super) fn add(&self, meta: Meta, totals: Totals, now: Moment) -> Received {
         let id = meta.id;
-        let kept = Kept::new(meta, totals, now);
+        let kept = Kept::new(meta, totals, now, true);
         let stored = kept.stored.clone();
         self.lock().complete.insert(id, kept);
         Received { folder: self.clone(), stored }
@@ -206,9 +211,15 @@ impl Folder {
 }
 
 impl Kept {
-    fn new(meta: Meta, totals: Totals, since: Moment) -> Self {
-        let (is_retired, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { stored: Arc::new(Stored { meta, totals, is_retired, is_damaged }), since }
+    fn new(meta: Meta, totals: Totals, since: Moment, is_checked: bool) -> Self {
+        let stored = Stored {
+            meta,
+            totals,
+            is_retired: AtomicBool::new(false),
+            is_checked: AtomicBool::new(is_checked),
+            is_damaged: AtomicBool::new(false),
+        };
+        Self { stored: Arc::new(stored), since }
     }
 
     fn is_held(&self) -> bool {
@@ -250,6 +261,24 @@ impl Received {
         Ok(Pairs::new(file, name, self.stored.clone()))
     }
 
+    fn is_sound(&self) -> bool {
+        let is_checked = &self.stored.is_checked;
+        if !is_checked.load(Ordering::Relaxed) {
+            if let Err(error) = self.read_through() {
+                tracing::warn!(id = %self.id(), %error, "a received snapshot is damaged");
+                return false;
+            }
+            is_checked.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn read_through(&self) -> Result<(), EngineError> {
+        let mut pairs = self.pairs()?;
+        while pairs.next_pair()?.is_some() {}
+        Ok(())
+    }
+
     /// Says that it has been used: the file goes with a [`Folder::collect`] after the last handle.
     pub fn retire(&self) {
         self.stored.is_retired.store(true, Ordering::Relaxed);
@@ -263,7 +292,7 @@ impl fmt::Debug for Received {
 }
 
 /// What a file says of itself, when its ends are right and its size is what they add up to. What
-/// lies between is checked when it is read.
+/// lies between is checked before somebody gets it.
 fn load(disk: &dyn Disk, name: &FileName, id: Id) -> io::Result<Option<(Meta, Totals)>> {
     let file = disk.open(name, OpenMode::Existing)?;
     match check(&*file, id) {

@@ -111,6 +111,9 @@ impl Folder {
             return Err(ReceiveError::OutOfOrder { id, expected: 0, found: chunk.number() });
         }
         let meta = chunk.meta()?;
+        if let Some(received) = self.get(id) {
+            return Ok(Begun::Present(received));
+        }
         match self.claim(id) {
             Claim::Present(received) => return Ok(Begun::Present(received)),
             Claim::Busy(receiving) => {
