@@ -22,12 +22,12 @@ use std::collections::{BTreeMap, VecDeque};
 use kiva_base::{Moment, PeerId, RegionId, StoreId};
 
 use crate::check;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Fate};
 use crate::limits::{
     ARRIVING_MAX, CHECK_OPERATORS_MAX, FINISHED_KEPT, FINISHED_MAX, PATROL_REGIONS_MAX,
     REPORTED_PERCENT, REPORTED_WAIT,
 };
-use crate::operator::{Instruction, Operator, Origin, Plan, Status, Unfit, Wanted};
+use crate::operator::{Instruction, Operator, Origin, Plan, Status, Step, Unfit, Wanted};
 use crate::regions::{RegionReport, Regions};
 
 /// Everything that can happen.
@@ -198,11 +198,19 @@ impl Coordinator {
         let report = scene.regions.by_id(region).map(|report| &**report);
         let arriving = running.operator.arriving();
         let status = running.operator.advance(report, scene.now);
-        if arriving != running.operator.arriving() {
+        let is_over = arriving != running.operator.arriving();
+        // A store that has come to nothing meanwhile, or has forgotten, gets no vote.
+        let newcomer = running.operator.step().and_then(Step::newcomer);
+        let is_hopeless = report
+            .zip(newcomer)
+            .is_some_and(|(report, newcomer)| scene.cluster.fate(report, newcomer) != Fate::Sound);
+        if is_over {
             self.arrived(arriving);
         }
-        if status != Status::Running {
-            self.end(region, status, scene.now);
+        match status {
+            Status::Running if is_hopeless => self.end(region, Status::Cancelled, scene.now),
+            Status::Running => {}
+            _ => self.end(region, status, scene.now),
         }
     }
 
@@ -245,7 +253,7 @@ impl Coordinator {
         if let Some(step) = running.operator.step() {
             running.resend = scene.now + step.resend_after();
         }
-        out.extend(running.operator.instruction(report));
+        out.extend(running.operator.instruction(report, &scene.cluster));
     }
 
     fn insert(&mut self, operator: Operator, now: Moment) {

@@ -30,6 +30,7 @@ use std::fmt;
 
 use kiva_base::{Moment, RegionId, StoreId};
 
+use crate::cluster::Cluster;
 use crate::regions::RegionReport;
 
 pub(crate) use plan::keeps_majority;
@@ -151,9 +152,11 @@ impl Operator {
         Status::Running
     }
 
-    /// What to tell the leader now; `None` when it only has to go on, or nobody leads.
-    pub fn instruction(&self, report: &RegionReport) -> Option<Instruction> {
-        let action = self.step()?.action(report)?;
+    /// What to tell the leader now; `None` when it only has to go on, when nobody leads, and when
+    /// the step has to wait for others to come back, because it would cost the majority.
+    pub fn instruction(&self, report: &RegionReport, cluster: &Cluster) -> Option<Instruction> {
+        let step = self.step().filter(|step| step.is_safe(report, cluster))?;
+        let action = step.action(report)?;
         Some(Instruction {
             region: self.region,
             epoch: report.region.epoch,

@@ -349,6 +349,7 @@ mod tests {
         assert_eq!(id(regions.previous(b"c")), None);
     }
 
+    /// Covers 3C-region-tree, with the four above and below.
     #[test]
     fn the_previous_region_ends_where_this_one_begins() {
         let regions = three();
@@ -371,6 +372,7 @@ mod tests {
         assert_eq!(covering("q", ""), [3]);
     }
 
+    /// Covers 3C-stale-check and 3C-valid-region.
     #[test]
     fn a_report_is_refused_by_epoch_then_by_term() {
         let mut regions = three();
@@ -398,6 +400,81 @@ mod tests {
             regions.observe(report(1, "", "", 1)).unwrap_err();
             assert_eq!(ids(&regions), [1, 2]);
         }
+    }
+
+    /// Covers 3C-hb-split-merge: every region is cut in two seven times, then all are merged again,
+    /// and after each round exactly the regions of that round are found by any of their keys.
+    #[test]
+    fn splits_and_merges_leave_exactly_the_regions_there_are() {
+        const LEVELS: u64 = 7;
+        let size = 1 << LEVELS;
+        let key = |at: u64| match at {
+            0 => Bytes::new(),
+            at if at == size => Bytes::new(),
+            at => Bytes::from(vec![at as u8]),
+        };
+        let mut regions = regions([report(1, "", "", 1)]);
+        let mut version = 1;
+        // Down to pieces of one key, up again, and down and up by turns.
+        let down_up = (1..=LEVELS).chain((0..LEVELS).rev());
+        let turns = (1..=LEVELS).flat_map(|level| [level, level - 1]);
+        for level in down_up.chain(turns) {
+            version += 1;
+            let width = size >> level;
+            let ranges: Vec<_> = (0..1 << level).map(|n| (n * width, (n + 1) * width)).collect();
+            for &(start, end) in ranges.iter().rev() {
+                // A piece keeps the id of the region that began where it begins.
+                let mut piece = report(start + 1, "", "", version);
+                piece.region.range = KeyRange::new(key(start), key(end)).unwrap();
+                regions.observe(piece).unwrap();
+            }
+            let expected: Vec<_> = ranges.iter().map(|(start, _)| start + 1).collect();
+            assert_eq!(ids(&regions), expected, "at level {level}");
+            for at in 0..size {
+                let holder = at / width * width + 1;
+                assert_eq!(id(regions.by_key(&[at as u8])), Some(holder), "key {at}");
+            }
+        }
+    }
+
+    /// The rules that reports of a store without defects keep.
+    #[test]
+    fn what_cannot_be_is_said_and_taken_in() {
+        let with = |conf_ver, stores: &[u64]| {
+            let mut report = report(1, "", "m", 5);
+            let peer = |&store: &u64| Peer {
+                id: PeerId::new(100 + store).unwrap(),
+                store: StoreId::new(store).unwrap(),
+                role: PeerRole::Voter,
+            };
+            report.region.peers = stores.iter().map(peer).collect();
+            report.region.epoch.conf_ver = conf_ver;
+            report
+        };
+        let second = |conf_ver, stores: &[u64]| {
+            let mut regions = regions([with(3, &[1, 2, 3])]);
+            let found = regions.observe(with(conf_ver, stores)).unwrap();
+            let known = regions.by_id(RegionId::new(1).unwrap()).unwrap();
+            assert_eq!(known.region.peers.len(), stores.len(), "its leader knows best");
+            found
+        };
+        let id = RegionId::new(1).unwrap();
+        assert_eq!(second(3, &[1, 2, 3]), None);
+        assert_eq!(second(3, &[3, 1, 2]), None, "the order means nothing");
+        let changed = Contradiction::PeersChanged { region: id, conf_ver: 3 };
+        assert_eq!(second(3, &[1, 2]), Some(changed));
+        assert_eq!(second(3, &[1, 2, 4]), Some(changed));
+        assert_eq!(second(4, &[1, 2, 3, 4]), None);
+        assert_eq!(second(4, &[1, 3]), None);
+        let at_once = Contradiction::PeersAtOnce { region: id, peers: 2, conf_ver: 4 };
+        assert_eq!(second(4, &[1, 2, 4]), Some(at_once));
+        assert_eq!(second(5, &[1, 2, 4]), None, "a version was not seen");
+
+        let mut regions = regions([with(3, &[1])]);
+        let found = regions.observe(report(2, "a", "b", 5)).unwrap();
+        let other = RegionId::new(2).unwrap();
+        let overlap = Contradiction::Overlap { region: other, other: id, version: 5 };
+        assert_eq!(found, Some(overlap));
     }
 
     #[test]
@@ -434,8 +511,17 @@ mod tests {
                 let end = if start + length > 6 { Bytes::new() } else { key(start + length) };
                 let mut report = report(id, "", "", version);
                 report.region.range = KeyRange::new(key(start), end).unwrap();
+                report.size_bytes = u64::from(length);
+                report.pending = report.region.peers.clone();
                 let _ = regions.observe(report);
                 let all: Vec<_> = regions.iter().collect();
+                let recount = StoreTally {
+                    peers: all.len(),
+                    leaders: all.len(),
+                    pending: all.len(),
+                    size_bytes: all.iter().map(|report| report.size_bytes).sum(),
+                };
+                prop_assert_eq!(regions.tally(StoreId::new(1).unwrap()), recount);
                 prop_assert_eq!(all.len(), regions.len());
                 for pair in all.windows(2) {
                     let (left, right) = (&pair[0].region.range, &pair[1].region.range);

@@ -398,11 +398,14 @@ fn damaged(key: &[u8], reason: String) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use kiva_base::{Epoch, Peer, PeerId, PeerRole, Region};
     use kiva_engine::Engine;
     use kiva_engine::memory::MemoryEngine;
 
     use super::*;
+    use crate::store::StoreState;
 
     fn birth() -> Birth {
         Birth { cluster: ClusterId::new(77).unwrap(), settings: Settings::default(), born_ms: 5 }
@@ -446,6 +449,7 @@ mod tests {
         (state, loaded)
     }
 
+    /// Covers 3C-info-load.
     #[test]
     fn what_was_saved_is_loaded() {
         let hold = |service, safe_point| {
@@ -461,6 +465,9 @@ mod tests {
             Command::MoveWindow { end_ms: 42 },
             Command::ReserveIds { end: 1_001 },
             Command::PutStore(store(3)),
+            Command::PutStore(Store { state: StoreState::Lost, ..store(4) }),
+            Command::PutLog(store(3).id, StoreLog { position: 70, lost_below: 9 }),
+            Command::PutPolicy(Policy { store_down: Duration::from_millis(1_500) }),
             Command::MoveSafePoint(Timestamp(8)),
             hold(b"one", 10),
             hold(b"two", 9),
@@ -471,6 +478,8 @@ mod tests {
         assert_eq!(loaded.window_end_ms(), 42);
         assert_eq!(loaded.ids_end(), 1_001);
         assert_eq!(loaded.stores(), state.stores());
+        assert_eq!(loaded.log(store(3).id), StoreLog { position: 70, lost_below: 9 });
+        assert_eq!(loaded.policy().store_down, Duration::from_millis(1_500));
         assert_eq!(loaded.safe_points(), state.safe_points());
         assert!(loaded.regions().iter().eq(state.regions().iter()));
     }

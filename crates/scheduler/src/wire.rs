@@ -398,6 +398,7 @@ mod tests {
         assert_eq!(region_to_wire(&inside), region());
     }
 
+    /// Covers 3C-hb-unknown-shape, with the next.
     #[test]
     fn what_cannot_be_a_region_names_the_field() {
         type Change = fn(&mut metapb::Region);
@@ -427,6 +428,26 @@ mod tests {
         assert!(report_from_wire(&heartbeat).is_ok());
         heartbeat.leader = Some(metapb::Peer { id: 9, store_id: 9, ..metapb::Peer::default() });
         assert_eq!(report_from_wire(&heartbeat).unwrap_err().field, "leader");
+        heartbeat.leader = None;
+        assert_eq!(report_from_wire(&heartbeat).unwrap_err().field, "leader");
+        heartbeat.region = None;
+        assert_eq!(report_from_wire(&heartbeat).unwrap_err().field, "region");
+    }
+
+    #[test]
+    fn a_joint_configuration_shows_in_the_roles_of_peers() {
+        let mut heartbeat = pdpb::RegionHeartbeatRequest {
+            region: Some(region()),
+            leader: Some(region().peers[0]),
+            ..pdpb::RegionHeartbeatRequest::default()
+        };
+        assert!(!report_from_wire(&heartbeat).unwrap().is_joint);
+        let peers = &mut heartbeat.region.as_mut().unwrap().peers;
+        peers[0].set_role(metapb::PeerRole::DemotingVoter);
+        let report = report_from_wire(&heartbeat).unwrap();
+        assert!(report.is_joint);
+        // The leader is the same peer whatever role it names.
+        assert_eq!(report.leader.unwrap().id.get(), 4);
     }
 
     #[test]
@@ -440,6 +461,11 @@ mod tests {
         let back = store_to_wire(&store_from_wire(&wire).unwrap());
         assert_eq!(back.state, 2);
         assert_eq!(back.node_state, 3);
+        // Clients see a store that is lost as one that is being emptied; the record knows better.
+        let lost = Store { state: StoreState::Lost, ..store_from_wire(&wire).unwrap() };
+        let back = store_to_wire(&lost);
+        assert_eq!((back.state, back.node_state), (1, 2));
+        assert_eq!(store_from_wire(&back).unwrap(), lost);
     }
 
     proptest! {
@@ -452,6 +478,7 @@ mod tests {
                 let _ = store_from_wire(&store);
             }
             let _ = (decode_birth(&bytes), decode_store(&bytes), decode_region(&bytes));
+            let _ = (decode_log(&bytes), decode_policy(&bytes));
         }
     }
 }

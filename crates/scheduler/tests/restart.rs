@@ -242,6 +242,7 @@ fn a_failed_disk_fails_every_later_save_and_no_lookup() {
     assert_eq!(*found, region);
 }
 
+/// Covers 3C-bootstrap, with the next.
 #[test]
 fn a_cluster_is_bootstrapped_exactly_once() {
     let mut world = World::new();

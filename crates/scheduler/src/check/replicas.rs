@@ -21,14 +21,17 @@
 
 use kiva_base::{Peer, PeerRole};
 
-use crate::cluster::{Cluster, Fate};
+use crate::cluster::{Cluster, Fate, Health};
 use crate::operator::{Plan, keeps_majority};
 use crate::regions::RegionReport;
+use crate::store::StoreState;
 
 /// What should be done about the peers of a region. `None` when nothing should, or nothing can.
 pub fn replicas(report: &RegionReport, cluster: &Cluster) -> Option<Plan> {
     let leader = report.leader?;
-    let is_heard = cluster.stores.get(&leader.store).is_some_and(|store| store.is_sound());
+    let condition = cluster.stores.get(&leader.store)?;
+    // A store that is lost is not asked whether it lives, and may lead all the same.
+    let is_heard = condition.health == Health::Up || condition.state == StoreState::Lost;
     if !report.is_reported() || report.is_joint || !is_heard {
         return None;
     }
@@ -53,7 +56,7 @@ pub fn replicas(report: &RegionReport, cluster: &Cluster) -> Option<Plan> {
     if voters.len() > cluster.replicas {
         let extra = voters
             .iter()
-            .filter(|peer| keeps_majority(report, cluster, peer))
+            .filter(|peer| keeps_majority(report, cluster, peer, None))
             .min_by_key(|peer| worth(report, cluster, peer))?;
         return Some(Plan::Remove(*extra));
     }
@@ -69,7 +72,7 @@ pub fn replicas(report: &RegionReport, cluster: &Cluster) -> Option<Plan> {
     }
     let can_return = cluster.stores.get(&old.store).is_some_and(|store| store.has_room());
     let is_in_the_way = fate(&old) == Fate::Forgetful && can_return;
-    (is_in_the_way && keeps_majority(report, cluster, &old)).then_some(Plan::Remove(old))
+    (is_in_the_way && keeps_majority(report, cluster, &old, None)).then_some(Plan::Remove(old))
 }
 
 /// What is replaced first comes first.
@@ -82,13 +85,13 @@ fn rank(fate: Fate) -> u8 {
     }
 }
 
-/// Of several that could go, the smallest goes: what cannot be relied on, then what is behind, then
-/// who does not lead, then who is on the store with the most peers.
+/// Of several that could go, the smallest goes: who has no future, then who cannot be relied on now,
+/// then who does not lead, then who is on the store with the most peers.
 fn worth(report: &RegionReport, cluster: &Cluster, peer: &Peer) -> impl Ord + use<> {
     let leads = report.leader.is_some_and(|leader| leader.id == peer.id);
     let crowd = cluster.stores.get(&peer.store).map_or(0, |store| store.peers);
     let rank = rank(cluster.fate(report, peer));
-    (rank, !report.is_pending(peer.id), leads, std::cmp::Reverse(crowd), peer.id)
+    (rank, cluster.is_reliable(report, peer), leads, std::cmp::Reverse(crowd), peer.id)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Plan {
             }
             WantedKind::RemovePeer => {
                 let peer = peer.ok_or(Unfit::NoPeer { region, store })?;
-                match keeps_majority(report, cluster, &peer) {
+                match keeps_majority(report, cluster, &peer, None) {
                     true => Ok(Self::Remove(peer)),
                     false => Err(Unfit::NoMajority { region, store }),
                 }
@@ -218,17 +218,21 @@ fn voters(report: &RegionReport) -> impl Iterator<Item = &Peer> {
     report.region.peers.iter().filter(|peer| peer.role == PeerRole::Voter)
 }
 
-/// Whether those that are left without `peer` are enough to go on: of the peers that count then, a
+/// Whether a region can do without `gone`: of the peers that count then, `new` among them, a
 /// majority can be relied on.
-pub(crate) fn keeps_majority(report: &RegionReport, cluster: &Cluster, peer: &Peer) -> bool {
-    let left = voters(report).filter(|other| other.id != peer.id);
+pub(crate) fn keeps_majority(
+    report: &RegionReport,
+    cluster: &Cluster,
+    gone: &Peer,
+    new: Option<&Peer>,
+) -> bool {
     let (mut count, mut reliable) = (0, 0);
-    for other in left {
+    for other in voters(report).filter(|other| other.id != gone.id).chain(new) {
         count += 1;
         reliable += usize::from(cluster.is_reliable(report, other));
     }
     // A learner does not count, now or later.
-    peer.role == PeerRole::Learner || reliable > count / 2
+    gone.role == PeerRole::Learner && new.is_none() || reliable > count / 2
 }
 
 /// A learner takes the place of a voter. Where nobody else could lead meanwhile, it has to count
@@ -250,12 +254,11 @@ fn exchange(report: &RegionReport, cluster: &Cluster, new: Peer, old: Peer) -> V
 /// The step that makes sure that `old` does not lead, if it could. `None` when it leads and nobody
 /// else could.
 fn evict(report: &RegionReport, cluster: &Cluster, old: Peer) -> Option<Option<Step>> {
-    let could_lead = old.role == PeerRole::Voter
-        && matches!(cluster.fate(report, &old), Fate::Sound | Fate::Leaving);
-    if !could_lead {
+    let leads = |peer: &Peer| report.leader.is_some_and(|leader| leader.id == peer.id);
+    let is_able = matches!(cluster.fate(report, &old), Fate::Sound | Fate::Leaving);
+    if !leads(&old) && (old.role == PeerRole::Learner || !is_able) {
         return Some(None);
     }
-    let leads = |peer: &Peer| report.leader.is_some_and(|leader| leader.id == peer.id);
     let heir = voters(report)
         .filter(|peer| peer.id != old.id && cluster.is_reliable(report, peer))
         .max_by_key(|peer| leads(peer))?;

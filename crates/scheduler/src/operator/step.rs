@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use kiva_base::{Epoch, Peer, PeerId, PeerRole, RegionId, StoreId};
 
+use super::keeps_majority;
+use crate::cluster::Cluster;
 use crate::limits::{CHANGE_TIMEOUT, RESEND_FAST, RESEND_SLOW, TRANSFER_TIMEOUT};
 use crate::regions::RegionReport;
 
@@ -72,9 +74,7 @@ pub struct Instruction {
 impl Step {
     /// Whether a report shows its effect.
     pub fn is_done(&self, report: &RegionReport) -> bool {
-        let role = |peer: &Peer| {
-            report.region.peers.iter().find(|other| other.id == peer.id).map(|other| other.role)
-        };
+        let role = |peer: &Peer| role(report, peer.id);
         match self {
             Self::AddLearner(peer) => role(peer).is_some() && !report.is_pending(peer.id),
             Self::Promote(peer) => role(peer) == Some(PeerRole::Voter) && !report.is_joint,
@@ -91,9 +91,7 @@ impl Step {
 
     /// Whether it can still be done, judged by a report that does not show its effect.
     pub fn is_possible(&self, report: &RegionReport) -> bool {
-        let role = |peer: &Peer| {
-            report.region.peers.iter().find(|other| other.id == peer.id).map(|other| other.role)
-        };
+        let role = |peer: &Peer| role(report, peer.id);
         match self {
             Self::AddLearner(peer) => {
                 report.region.peer_on(peer.store).is_none_or(|other| other.id == peer.id)
@@ -112,8 +110,11 @@ impl Step {
 
     /// What to tell the leader; `None` when it has begun and only has to go on.
     pub fn action(&self, report: &RegionReport) -> Option<Action> {
+        let role = |peer: &Peer| role(report, peer.id);
         let has_begun = match self {
-            Self::AddLearner(peer) => report.region.peers.iter().any(|other| other.id == peer.id),
+            Self::AddLearner(peer) => role(peer).is_some(),
+            // Until the joint configuration is left, both count.
+            Self::Swap { promoted, .. } => role(promoted) == Some(PeerRole::Voter),
             _ => false,
         };
         if has_begun || report.is_joint {
@@ -141,6 +142,26 @@ impl Step {
         }
     }
 
+    /// The peer that counts, or is to count, because of it.
+    pub fn newcomer(&self) -> Option<&Peer> {
+        match self {
+            Self::AddLearner(peer) | Self::Promote(peer) => Some(peer),
+            Self::Swap { promoted, .. } => Some(promoted),
+            Self::Remove(_) | Self::Transfer(_) | Self::Evict { .. } => None,
+        }
+    }
+
+    /// Whether the region can go on after it, as far as is known now.
+    pub fn is_safe(&self, report: &RegionReport, cluster: &Cluster) -> bool {
+        match self {
+            Self::Remove(peer) => keeps_majority(report, cluster, peer, None),
+            Self::Swap { promoted, demoted } => {
+                keeps_majority(report, cluster, demoted, Some(promoted))
+            }
+            _ => true,
+        }
+    }
+
     /// The store that gets data by it.
     pub fn arriving(&self) -> Option<StoreId> {
         match self {
@@ -164,6 +185,11 @@ impl Step {
             _ => RESEND_FAST,
         }
     }
+}
+
+/// The role that a peer has; `None` when it is none of the region's.
+fn role(report: &RegionReport, peer: PeerId) -> Option<PeerRole> {
+    report.region.peers.iter().find(|other| other.id == peer).map(|other| other.role)
 }
 
 fn leads(report: &RegionReport, peer: PeerId) -> bool {

@@ -126,3 +126,56 @@ pub fn describe_store_to_wire(found: &StoreDescription) -> kivapb::DescribeStore
 pub fn log_to_wire(log: StoreLog) -> kivapb::StoreLog {
     kivapb::StoreLog { position: log.position, lost_below: log.lost_below }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiva_base::{Epoch, Peer, PeerId, RegionId, StoreId};
+
+    use super::*;
+
+    fn peer(id: u64, role: PeerRole) -> Peer {
+        Peer { id: PeerId::new(id).unwrap(), store: StoreId::new(id + 10).unwrap(), role }
+    }
+
+    #[test]
+    fn an_instruction_has_one_step_and_says_whom_it_is_for() {
+        let instruction = |action| Instruction {
+            region: RegionId::new(7).unwrap(),
+            epoch: Epoch { conf_ver: 3, version: 4 },
+            leader: peer(1, PeerRole::Voter),
+            action,
+        };
+        let changes = vec![
+            PeerChange::Put(peer(2, PeerRole::Voter)),
+            PeerChange::Put(peer(3, PeerRole::Learner)),
+            PeerChange::Remove(peer(4, PeerRole::Voter)),
+        ];
+        let wire = instruction_to_wire(&instruction(Action::ChangePeers(changes)));
+        assert_eq!((wire.region_id, wire.target_peer.unwrap().id), (7, 1));
+        assert_eq!(wire.region_epoch.unwrap().conf_ver, 3);
+        assert_eq!(wire.transfer_leader, None);
+        let changes = wire.change_peer_v2.unwrap().changes;
+        let kinds: Vec<_> = changes.iter().map(|change| change.change_type()).collect();
+        let expected =
+            [ConfChangeType::AddNode, ConfChangeType::AddLearnerNode, ConfChangeType::RemoveNode];
+        assert_eq!(kinds, expected);
+        assert_eq!(changes[1].peer.unwrap().store_id, 13);
+
+        let to = Action::TransferLeader(peer(2, PeerRole::Voter));
+        let wire = instruction_to_wire(&instruction(to));
+        assert_eq!(
+            (wire.change_peer_v2, wire.transfer_leader.unwrap().peer.unwrap().id),
+            (None, 2)
+        );
+    }
+
+    #[test]
+    fn an_operator_by_hand_has_a_kind() {
+        let request =
+            kivapb::AddOperatorRequest { region_id: 1, store_id: 2, ..Default::default() };
+        assert_eq!(wanted_from_wire(&request).unwrap_err().field, "kind");
+        let kind = OperatorKind::RemovePeer as i32;
+        let wanted = wanted_from_wire(&kivapb::AddOperatorRequest { kind, ..request }).unwrap();
+        assert_eq!((wanted.kind, wanted.region, wanted.store), (WantedKind::RemovePeer, 1, 2));
+    }
+}
