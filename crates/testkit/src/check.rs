@@ -3,7 +3,7 @@
 //! | module | judges |
 //! |---|---|
 //! | [`history`] | nothing: it records who asked what when, and what they were told |
-//! | [`linearizable`] | whether keys behaved like registers that everybody shares |
+//! | [`mod@linearizable`] | whether keys behaved like registers that everybody shares |
 //!
 //! A judge must be able to condemn. Each has tests that show it histories that are wrong in every
 //! way we know.

@@ -12,19 +12,22 @@
 //! | [`clock`] | the true time, and what each host's clock says: drift, jumps, timers |
 //! | [`executor`] | the futures; polls one that is ready, drops one whose caller hung up |
 //! | [`network`] | messages under way: late, lost, repeated, overtaken, cut off |
+//! | [`calls`] | what futures ask across the network |
 //! | [`faults`] | what goes wrong and when, drawn before the run begins |
 //! | [`trace`] | one line per event: a hash of all, and the last ones to read |
+//! | [`play`] | the loop: a cluster, a workload and faults, from a seed to a verdict |
 //!
-//! Whoever owns the parts (a *world*) steps them, each step one of: deliver a message, run a round
-//! of a loop, finish a write to a disk, poll a task, drop a task, commit a fault. When nothing can
-//! happen now, the true time moves on to the first of [`Network::next_at`], [`Time::next_at`] and
-//! [`Schedule::next_at`].
+//! One step is one of: deliver a message, run a round of a loop, finish a write to a disk, poll a
+//! task, commit a fault. When nothing can happen now, the true time moves on to the first moment at
+//! which something can. A world is a [`Cluster`]; [`play::play`] steps it.
 
+pub mod calls;
 pub mod clock;
 pub mod executor;
 pub mod faults;
 pub mod host;
 pub mod network;
+pub mod play;
 pub mod rng;
 pub mod trace;
 
@@ -33,5 +36,6 @@ pub use executor::{Executor, Spawner, TaskId};
 pub use faults::{DiskTrouble, Fault, Profile, Schedule, Stop};
 pub use host::Host;
 pub use network::{Delivery, Link, Network};
+pub use play::{Cluster, Failure, Kit, Summary};
 pub use rng::{Chance, Rng};
 pub use trace::{Trace, TraceHash};

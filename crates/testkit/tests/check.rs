@@ -115,7 +115,7 @@ fn persistence() -> Option<Box<dyn FailurePersistence>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: persistence(), ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: persistence(), ..ProptestConfig::with_cases(2_000) })]
 
     /// What a real register answered is never condemned.
     #[test]

@@ -182,6 +182,11 @@ impl LocalClock {
         self.change(|clock| clock.shown = clock.shown + by);
     }
 
+    /// The first true time at which it will show this, if nobody touches it. May have passed.
+    pub fn true_time_of(&self, shown: Moment) -> Moment {
+        lock(&self.shared).clocks[self.number].true_time_of(shown)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Dial)) {
         let mut state = lock(&self.shared);
         let now = state.now;

@@ -136,6 +136,11 @@ impl Executor {
         self.tasks.len()
     }
 
+    /// How many tasks of these hosts are not done.
+    pub fn count_of(&self, is_meant: impl Fn(Host) -> bool) -> usize {
+        self.tasks.values().filter(|task| is_meant(task.owner)).count()
+    }
+
     fn choose(&mut self) -> Option<TaskId> {
         let candidates = self.candidates();
         self.rng.pick(&candidates).copied()

@@ -13,6 +13,8 @@ pub enum Host {
     Scheduler(u64),
     /// A user of the cluster.
     Client(u64),
+    /// What happens to all of them.
+    World,
 }
 
 impl Host {
@@ -24,6 +26,11 @@ impl Host {
     pub fn store(number: u64) -> Self {
         Self::Store(StoreId::new(number).expect("stores are counted from one"))
     }
+
+    /// Whether it is a user of the cluster.
+    pub const fn is_client(self) -> bool {
+        matches!(self, Self::Client(_))
+    }
 }
 
 impl fmt::Display for Host {
@@ -32,6 +39,7 @@ impl fmt::Display for Host {
             Self::Store(id) => f.pad(&format!("s{id}")),
             Self::Scheduler(number) => f.pad(&format!("p{number}")),
             Self::Client(number) => f.pad(&format!("c{number}")),
+            Self::World => f.pad("*"),
         }
     }
 }
