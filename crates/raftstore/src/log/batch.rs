@@ -23,6 +23,10 @@ pub struct LogBatch {
     pub(super) pieces: Vec<Piece>,
     /// Bytes of all payloads.
     pub(super) payload_size: usize,
+    /// How many things it says that concern no region's log.
+    pub(super) facts: u64,
+    /// How many of those there must have been before, when it says some of them again.
+    pub(super) facts_before: Option<u64>,
 }
 
 /// What the writer has to know of an item before it can be written.
@@ -109,18 +113,18 @@ impl LogBatch {
     /// Removes all of a region, and remembers which peers are gone for good.
     pub fn tombstone(&mut self, region: RegionId, peer_id_max: PeerId, epoch: Epoch) {
         self.begin(region, Section::Removed.bit(), Effect::Remove, Entries::EMPTY);
-        let tombstone = Tombstone { peer_id_max, epoch };
-        format::encode_tombstone(region, Some(&tombstone), &mut self.directory);
+        self.fact_tombstone(region, Some(&Tombstone { peer_id_max, epoch }));
     }
 
     /// Removes all of a region, its tombstone included.
     pub fn remove(&mut self, region: RegionId) {
         self.begin(region, Section::Removed.bit(), Effect::Remove, Entries::EMPTY);
-        format::encode_tombstone(region, None, &mut self.directory);
+        self.fact_tombstone(region, None);
     }
 
     /// Replaces the identity of the store.
     pub fn ident(&mut self, ident: &[u8]) {
+        self.facts += 1;
         format::encode_ident(ident, &mut self.directory);
     }
 
@@ -139,9 +143,10 @@ impl LogBatch {
         format::encode_dropped(segment, &mut self.directory);
     }
 
-    /// Says a tombstone again.
-    pub(super) fn repeat_tombstone(&mut self, region: RegionId, tombstone: &Tombstone) {
-        format::encode_tombstone(region, Some(tombstone), &mut self.directory);
+    /// Says what became of a region's peers.
+    pub(super) fn fact_tombstone(&mut self, region: RegionId, tombstone: Option<&Tombstone>) {
+        self.facts += 1;
+        format::encode_tombstone(region, tombstone, &mut self.directory);
     }
 
     /// Says again what is known of a region, and writes some of its entries again; their indexes

@@ -139,6 +139,7 @@ impl Shared {
     /// Says again what concerns no region's log, when it is in this segment.
     fn repeat_facts(&self, segment: u32, batch: &mut LogBatch) {
         let facts = lock(&self.facts);
+        batch.facts_before = Some(facts.count);
         if let Some((ident, at)) = &facts.ident
             && *at <= segment
         {
@@ -146,7 +147,7 @@ impl Shared {
         }
         for (id, (tombstone, at)) in &facts.tombstones {
             if *at <= segment {
-                batch.repeat_tombstone(*id, tombstone);
+                batch.fact_tombstone(*id, Some(tombstone));
             }
         }
     }

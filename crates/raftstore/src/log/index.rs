@@ -265,6 +265,9 @@ impl RegionIndex {
         if first < end {
             self.cuts += 1;
             self.truncate(first, effects);
+            if self.is_start_implied && first <= self.start.index {
+                self.start = EntryId::new(Term::ZERO, first.previous());
+            }
         } else if first > end && self.is_start_implied && self.slots.is_empty() {
             self.start = EntryId::new(Term::ZERO, first.previous());
         } else {
@@ -454,7 +457,7 @@ impl RegionIndex {
             None => item.sequence == self.sequence.wrapping_add(1),
         };
         if is_first {
-            self.is_start_implied = item.sequence != 1;
+            self.is_start_implied = item.repeated.is_some() || item.sequence != 1;
         }
         self.zones = zones;
         self.sequence = item.sequence;

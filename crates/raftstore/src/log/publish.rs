@@ -63,16 +63,19 @@ impl Shared {
                 });
             }
             Item::Ident(ident) => {
-                lock(&self.facts).ident = Some((Bytes::copy_from_slice(ident), place.segment));
+                let mut facts = lock(&self.facts);
+                facts.count += 1;
+                facts.ident = Some((Bytes::copy_from_slice(ident), place.segment));
             }
             Item::Dropped(segment) => {
                 self.dropped.fetch_max(*segment, Ordering::Relaxed);
             }
             Item::Tombstone(region, tombstone) => {
-                let tombstones = &mut lock(&self.facts).tombstones;
+                let mut facts = lock(&self.facts);
+                facts.count += 1;
                 match tombstone {
-                    Some(tombstone) => tombstones.insert(*region, (*tombstone, place.segment)),
-                    None => tombstones.remove(region),
+                    Some(it) => facts.tombstones.insert(*region, (*it, place.segment)),
+                    None => facts.tombstones.remove(region),
                 };
             }
         }

@@ -281,6 +281,7 @@ fn assemble(disk: Arc<dyn Disk>, options: Options, spares: Spares, found: &Found
         footer,
         is_sealed: last.scan.is_sealed,
         heads: BTreeMap::new(),
+        facts: 0,
         pending: VecDeque::new(),
         vouched: end,
         filled: end,
@@ -342,8 +343,13 @@ fn take_in(shared: &Shared, found: &Found) -> Vec<Lost> {
             }
         });
     }
-    for (_, region) in shared.all_regions() {
-        lock(&region).finish(lost.len() as u32);
+    for (id, region) in shared.all_regions() {
+        let mut region = lock(&region);
+        region.finish(lost.len() as u32);
+        if !region.is_known() {
+            // It was removed, and nobody has a handle to it yet.
+            shared.forget_unknown(id);
+        }
     }
     lost
 }
@@ -365,7 +371,11 @@ fn start(shared: &Shared, found: &Found) -> Result<(), LogWriteError> {
             batch.repeat(id, state, &[]);
         }
     }
-    shared.writer().heads = heads;
+    let facts = lock(&shared.facts).count;
+    {
+        let mut writer = shared.writer();
+        (writer.heads, writer.facts) = (heads, facts);
+    }
     let last = found.used.values().next_back().expect("one was made if there was none");
     let file = &last.prepared.file;
     let written = || {

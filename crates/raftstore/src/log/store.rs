@@ -53,6 +53,8 @@ pub(super) struct Shared {
 pub(super) struct Facts {
     pub(super) ident: Option<(Bytes, u32)>,
     pub(super) tombstones: BTreeMap<RegionId, (Tombstone, u32)>,
+    /// How often any of this was written.
+    pub(super) count: u64,
 }
 
 /// Counters since the log was opened.
@@ -145,6 +147,11 @@ impl Shared {
     pub(super) fn compact(&self, region: RegionId, upto: Index) {
         let region = self.region(region);
         self.change(&region, |region, effects| region.compact(upto, effects));
+    }
+
+    /// Forgets a region of which the log knows nothing.
+    pub(super) fn forget_unknown(&self, id: RegionId) {
+        self.regions.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     pub(super) fn forget(&self, id: RegionId) -> bool {

@@ -34,6 +34,8 @@ pub(super) struct Writer {
     pub(super) is_sealed: bool,
     /// What was written of each region, published or not.
     pub(super) heads: BTreeMap<RegionId, Head>,
+    /// How many things were written that concern no region's log.
+    pub(super) facts: u64,
     /// What was written and is not published.
     pub(super) pending: VecDeque<Pending>,
     /// What the last record says is durable.
@@ -108,13 +110,15 @@ impl Writer {
     }
 
     /// Whether a batch that says things again says what is still so.
-    fn is_current(&self, items: &[Item]) -> bool {
-        items.iter().all(|item| match item.effect {
-            Effect::Repeat { cuts } => {
-                self.heads.get(&item.region).is_some_and(|head| head.cuts == cuts)
-            }
-            Effect::Write { .. } | Effect::Remove => true,
-        })
+    fn is_current(&self, batch: &LogBatch) -> bool {
+        let are_facts = batch.facts_before.is_none_or(|facts| facts == self.facts);
+        are_facts
+            && batch.items.iter().all(|item| match item.effect {
+                Effect::Repeat { cuts } => {
+                    self.heads.get(&item.region).is_some_and(|head| head.cuts == cuts)
+                }
+                Effect::Write { .. } | Effect::Remove => true,
+            })
     }
 
     /// Numbers the items, and notes what they do.
@@ -208,7 +212,7 @@ impl Shared {
         }
         let writer = &mut *self.writer();
         self.check()?;
-        if !writer.is_current(&batch.items) {
+        if !writer.is_current(batch) {
             return Ok(Appended::Outdated);
         }
         if batch.is_empty() {
@@ -217,6 +221,7 @@ impl Shared {
         let mut directory = batch.directory.clone();
         self.make_room(writer, size, directory.len())?;
         writer.number(&batch.items, &mut directory);
+        writer.facts += batch.facts;
         let end = self.put(writer, &directory, Some(batch))?;
         Ok(Appended::Done(Written { end: Position(end) }))
     }
