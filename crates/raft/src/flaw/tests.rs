@@ -184,7 +184,7 @@ fn without_bugs_the_rules_hold() {
 
 #[cfg(feature = "seeded-bugs")]
 #[test]
-fn each_of_these_bugs_is_found() {
+fn seeded_bugs_are_found_by_their_tests() {
     for (flaw, check) in CASES {
         let found = std::panic::catch_unwind(|| check(Flaws::one(flaw)));
         assert!(found.is_err(), "nothing was found wrong with {flaw:?}");

@@ -102,8 +102,19 @@ impl Runner {
             }
             "sent" => self.report_snapshot(args, SnapshotOutcome::Sent),
             "failed" => self.report_snapshot(args, SnapshotOutcome::Failed),
+            "slow" => {
+                self.group.peer(number(args)?).log.set_slow(true);
+                Ok(())
+            }
             "fetched" => {
-                self.at(args)?.on_log_fetched();
+                let peer = self.group.peer(number(args)?);
+                peer.log.set_slow(false);
+                peer.node().on_log_fetched();
+                Ok(())
+            }
+            "sleep" => Ok(self.at(args)?.quiesce()?),
+            "wake" => {
+                self.at(args)?.wake();
                 Ok(())
             }
             "announce" => {
@@ -362,8 +373,8 @@ fn membership_change(args: &mut ArgumentConsumer<'_>) -> Result<MembershipChange
 }
 
 /// Settings: pre_vote, check_quorum, forward and eager (on|off); heartbeat, election and lease
-/// (ticks); inflight, inflight_bytes, append_bytes, apply_bytes, uncommitted_bytes, entry_bytes
-/// and tail_bytes; checks=applied
+/// (ticks); inflight, inflight_bytes, append_bytes, apply_bytes, applying_bytes, uncommitted_bytes,
+/// entry_bytes and tail_bytes; checks=applied
 fn settings(args: &mut ArgumentConsumer<'_>, mut config: Config) -> Result<Config, Failure> {
     let mut switch = |key, value: &mut bool| match args.take_key(key) {
         None => Ok(()),
@@ -394,6 +405,7 @@ fn settings(args: &mut ArgumentConsumer<'_>, mut config: Config) -> Result<Confi
         ("inflight_bytes", &mut config.inflight_bytes_max),
         ("append_bytes", &mut config.append_bytes_max),
         ("apply_bytes", &mut config.apply_bytes_max),
+        ("applying_bytes", &mut config.applying_bytes_max),
         ("uncommitted_bytes", &mut config.uncommitted_bytes_max),
         ("entry_bytes", &mut config.entry_bytes_max),
         ("tail_bytes", &mut config.tail_bytes_max),

@@ -7,7 +7,7 @@ use super::world::{Event, Story, TICK, World};
 impl World {
     /// Something goes wrong.
     pub(super) fn trouble(&mut self) {
-        let wait = self.dice.below(if self.story == Story::Leases { 12 } else { 25 } * TICK);
+        let wait = self.dice.below(if self.story == Story::Reads { 12 } else { 25 } * TICK);
         self.after(wait, Event::Trouble);
         let all: Vec<NodeId> = self.peers.keys().copied().collect();
         if self.is_calm {
@@ -16,7 +16,7 @@ impl World {
             return;
         }
         let node = self.dice.pick(&all);
-        if self.story == Story::Leases && self.dice.percent(60) {
+        if self.story == Story::Reads && self.dice.percent(60) {
             return self.depose(&all);
         }
         match self.dice.below(14) {
@@ -57,15 +57,22 @@ impl World {
             return;
         }
         let leader = self.dice.pick(&leaders);
-        match self.dice.below(6) {
+        match self.dice.below(7) {
             0 => self.cut_off(leader, all, true, false),
             1 => self.cut_off(leader, all, false, true),
             2 => self.delay(leader),
+            // The answers to its last questions arrive when others have long been free.
+            3 => {
+                self.say(|| format!("{leader} hears everything late"));
+                self.hears_late.insert(leader);
+                let length = self.dice.below(8 * TICK);
+                self.after(length, Event::Silence(leader));
+            }
             _ => self.cut_off(leader, all, true, true),
         }
     }
 
-    fn cut_off(&mut self, node: NodeId, all: &[NodeId], is_dumb: bool, is_deaf: bool) {
+    pub(super) fn cut_off(&mut self, node: NodeId, all: &[NodeId], is_dumb: bool, is_deaf: bool) {
         self.say(|| format!("{node} is cut off"));
         for other in all {
             if is_dumb {

@@ -3,8 +3,8 @@
 //!
 //! Time is a number. What happens next is the earliest event of a queue; every choice is drawn
 //! from the seed, so that a seed is a whole run. Among them is what the run is about: a group as
-//! it comes, one whose leaders read by lease while others are eager to replace them, or one whose
-//! members change all the time.
+//! it comes, one whose leaders read, mostly by lease, while others are eager to replace them, or
+//! one whose members change all the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,21 +36,23 @@ pub(crate) struct Plan {
     pub(crate) flaws: Flaws,
     /// What is set whatever the seed says.
     pub(crate) adjust: fn(&mut Config),
+    /// What all runs are about; the seed decides when there is nothing.
+    pub(crate) story: Option<Story>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { flaws: Flaws::NONE, adjust: |_| () }
+        Self { flaws: Flaws::NONE, adjust: |_| (), story: None }
     }
 }
 
 /// What a run is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Story {
+pub(crate) enum Story {
     /// A bit of everything.
     Plain,
-    /// Reads by lease. Leaders are cut off, and everybody campaigns as soon as it may.
-    Leases,
+    /// Reads, mostly by lease. Leaders are cut off or slow, and others campaign as soon as they may.
+    Reads,
     /// Changes of members, on nodes that are slow to apply them.
     Members,
 }
@@ -95,6 +97,8 @@ pub(super) enum Event {
     /// What the log store had not at hand is there.
     Fetched(NodeId),
     Heal,
+    /// Nobody hears this node any more.
+    Silence(NodeId),
     Client,
     Trouble,
 }
@@ -116,6 +120,7 @@ pub(crate) struct Summary {
 /// A group and everything that happens to it.
 pub(crate) struct World {
     pub(super) story: Story,
+    has_leases: bool,
     pub(super) dice: Dice,
     pub(super) now: u64,
     sequence: u64,
@@ -126,6 +131,8 @@ pub(crate) struct World {
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     /// Whose messages take long, those to it too.
     pub(super) slow: BTreeSet<NodeId>,
+    /// Who hears everything late.
+    pub(super) hears_late: BTreeSet<NodeId>,
     /// Until when a node applies nothing.
     pub(super) paused: BTreeMap<NodeId, u64>,
     pub(super) checker: Checker,
@@ -162,7 +169,8 @@ impl World {
     fn born(seed: u64, trace: bool, plan: &Plan) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x1234_5678);
         let count = dice.pick(&[3, 3, 5, 5, 7]);
-        let story = dice.pick(&[Story::Plain, Story::Plain, Story::Leases, Story::Members]);
+        let drawn = dice.pick(&[Story::Plain, Story::Plain, Story::Reads, Story::Members]);
+        let story = plan.story.unwrap_or(drawn);
         let spares = dice.below(3) + if story == Story::Members { 2 } else { 0 };
         let voters = if dice.percent(80) { count } else { count - 1 };
         let members = Membership::new((1..=voters).map(id), (voters + 1..=count).map(id));
@@ -173,6 +181,7 @@ impl World {
         (plan.adjust)(&mut config);
         let mut world = Self {
             story,
+            has_leases: matches!(config.reads, ReadMode::Lease { .. }),
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
@@ -181,6 +190,7 @@ impl World {
             starts: BTreeMap::new(),
             cut: BTreeSet::new(),
             slow: BTreeSet::new(),
+            hears_late: BTreeSet::new(),
             paused: BTreeMap::new(),
             checker: Checker::default(),
             is_calm: false,
@@ -222,8 +232,8 @@ impl World {
     fn settings(dice: &mut Dice, story: Story, lease: u32) -> Config {
         let mut config = Config::new(id(1));
         config.pre_vote = dice.percent(70);
-        config.check_quorum = dice.percent(70) || story == Story::Leases;
-        if config.check_quorum && (dice.percent(60) || story == Story::Leases) {
+        config.check_quorum = dice.percent(if story == Story::Reads { 90 } else { 70 });
+        if config.check_quorum && dice.percent(if story == Story::Reads { 80 } else { 60 }) {
             config.reads = ReadMode::Lease { ticks: lease };
         }
         config.forward_proposals = dice.percent(30);
@@ -259,7 +269,9 @@ impl World {
                 let period = self.periods[&node];
                 self.after(period, Event::Tick(node));
                 self.with(node, |peer| peer.node().tick());
-                if self.story == Story::Leases && !self.is_calm && self.dice.percent(60) {
+                // While a lease may be running this is refused, so it can be tried all the time.
+                let zeal = if self.has_leases { 60 } else { 6 };
+                if self.story == Story::Reads && !self.is_calm && self.dice.percent(zeal) {
                     self.with(node, |peer| ignore(peer.node().campaign()));
                 }
             }
@@ -282,6 +294,11 @@ impl World {
             Event::Heal => {
                 self.cut.clear();
                 self.slow.clear();
+                self.hears_late.clear();
+            }
+            Event::Silence(node) => {
+                let all: Vec<NodeId> = self.peers.keys().copied().collect();
+                self.cut_off(node, &all, true, false);
             }
             Event::Client => self.client(),
             Event::Trouble => self.trouble(),
@@ -354,6 +371,7 @@ impl World {
             let is_slow = self.slow.contains(&from) || self.slow.contains(&to);
             let delay = self.dice.below(match is_late {
                 true => 30 * TICK,
+                false if self.hears_late.contains(&to) => 24 * TICK,
                 false if is_slow => 12 * TICK,
                 false => self.delay,
             });
@@ -440,11 +458,9 @@ impl World {
         match choice {
             _ if self.is_calm => {}
             0..25 if self.story == Story::Members => self.change_members(node, &all),
+            0..25 if self.story == Story::Reads => self.read(node, name),
             0..45 => self.with(node, |peer| ignore(peer.node().propose(name))),
-            45..75 => {
-                self.checker.asks(name.clone());
-                self.with(node, |peer| ignore(peer.node().read_index(name)));
-            }
+            45..75 => self.read(node, name),
             75..88 => {
                 let target = self.dice.pick(&all);
                 self.say(|| format!("transfer from {node} to {target}"));
@@ -462,6 +478,11 @@ impl World {
                 self.with(anybody, |peer| ignore(peer.node().campaign()));
             }
         }
+    }
+
+    fn read(&mut self, node: NodeId, name: Bytes) {
+        self.checker.asks(name.clone());
+        self.with(node, |peer| ignore(peer.node().read_index(name)));
     }
 
     fn name(&mut self) -> Bytes {
@@ -483,6 +504,13 @@ impl World {
                 2 => Change::AddLearner(target),
                 _ => Change::Remove(target),
             });
+        }
+        if self.story == Story::Members && self.dice.percent(50) {
+            // Others altogether: the halves of a joint configuration share few nodes.
+            changes = all.iter().map(|node| Change::Remove(*node)).collect();
+            for _ in 0..3 {
+                changes.push(Change::AddVoter(self.dice.pick(all)));
+            }
         }
         let context = Bytes::new();
         let change = match self.dice.below(4) {
@@ -525,6 +553,7 @@ impl World {
         self.is_calm = true;
         self.cut.clear();
         self.slow.clear();
+        self.hears_late.clear();
         (self.delay, self.disk) = (20, 20);
         let all: Vec<NodeId> = self.peers.keys().copied().collect();
         for node in all {
