@@ -287,7 +287,8 @@ pub(super) struct Count {
 
 impl Count {
     pub(super) fn add(&mut self, chunk: &Chunk) {
-        self.chunks += 1;
+        // A stream that long is refused for its numbers, which cannot go on.
+        self.chunks = self.chunks.saturating_add(1);
         if chunk.kind() == Kind::Pairs {
             self.bytes += chunk.header.length as u64;
         }
@@ -302,7 +303,7 @@ impl Count {
     /// With the tail that comes now, and that many pairs.
     pub(super) fn totals(&self, pairs: u64) -> Totals {
         let digest = self.digest.clone().finalize();
-        Totals { chunks: self.chunks + 1, pairs, bytes: self.bytes, digest }
+        Totals { chunks: self.chunks.saturating_add(1), pairs, bytes: self.bytes, digest }
     }
 }
 

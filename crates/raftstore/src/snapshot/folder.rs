@@ -321,7 +321,8 @@ fn check(file: &dyn DiskFile, id: Id) -> Result<(Meta, Totals), ReadError> {
         return Err(damaged("its ends are of another snapshot"));
     }
     let between = u64::from(totals.chunks.saturating_sub(2)) * HEADER_SIZE as u64;
-    let expected = head.encoded().len() as u64 + between + totals.bytes + TAIL_SIZE as u64;
+    let ends = (head.encoded().len() + TAIL_SIZE) as u64;
+    let expected = ends.saturating_add(between).saturating_add(totals.bytes);
     if size != expected {
         return Err(ReadError::Damaged(format!("it has {size} bytes instead of {expected}")));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::disk::{FileName, OpenMode};
 
 const FAMILIES: [Cf; 4] = Cf::ALL;
 
@@ -92,5 +93,57 @@ proptest! {
     #[test]
     fn garbage_is_no_chunk(bytes: Vec<u8>) {
         prop_assert!(Chunk::decode(bytes.into()).is_err());
+    }
+
+    /// Whatever is under a right checksum is refused, or is what it says; nothing panics.
+    #[test]
+    fn garbage_under_a_right_checksum_is_refused(
+        head: Option<Vec<u8>>,
+        middle in prop::collection::vec((0_usize..3, prop::collection::vec(any::<u8>(), 0..40)), 0..4),
+        tail: Option<Vec<u8>>,
+    ) {
+        use super::super::chunk::{self, Frame};
+
+        let id = id(1, 1, 1);
+        let garbage = |kind, number, payload: &[u8]| {
+            let mut frame = Frame::with_capacity(payload.len());
+            frame.payload().extend_from_slice(payload);
+            frame.finish(kind, id, number)
+        };
+        let mut chunks = vec![match &head {
+            Some(payload) => garbage(Kind::Head, 0, payload),
+            None => chunk::head(&meta(id, KeyRange::ALL)),
+        }];
+        for (kind, payload) in &middle {
+            let kind = [Kind::Head, Kind::Pairs, Kind::Tail][*kind];
+            chunks.push(garbage(kind, chunks.len() as u32, payload));
+        }
+        let mut count = chunk::Count::default();
+        chunks.iter().for_each(|chunk| count.add(chunk));
+        chunks.push(match &tail {
+            Some(payload) => garbage(Kind::Tail, chunks.len() as u32, payload),
+            None => chunk::tail(id, count.totals(middle.len() as u64)),
+        });
+
+        let disk = MemoryDisk::new();
+        let file = disk.open(&FileName::new("1-1-1.snapshot").expect("a name"), OpenMode::New).expect("makes a file");
+        let whole: Vec<u8> =
+            chunks.iter().flat_map(|chunk| chunk.encoded().iter().copied()).collect();
+        file.write_at(0, &whole).expect("writes");
+        if let Some(received) = open(&disk).get(id) {
+            prop_assert_eq!(pairs(&received).len() as u64, received.totals().pairs);
+        }
+
+        let folder = open(&MemoryDisk::new());
+        let Ok(Begun::Receiving(mut receiver)) =
+            folder.begin(chunks[0].encoded().clone(), at(0))
+        else {
+            return Ok(());
+        };
+        for chunk in &chunks[1..] {
+            if receiver.on_chunk(chunk.encoded().clone(), at(0)).is_err() {
+                break;
+            }
+        }
     }
 }
