@@ -13,6 +13,7 @@ pub mod runtime;
 pub mod scheduler;
 pub mod service;
 pub mod store;
+pub mod transport;
 
 /// The version of the protocol's first implementation whose behaviour clients can rely on here.
 /// They choose their ways by it, so it is not our own.

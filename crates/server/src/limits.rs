@@ -76,10 +76,48 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a store reports itself, and its regions when nothing about them has changed.
 pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// Reports of regions that wait for the scheduler; more are dropped, and said again a minute later.
+/// After an election storm every region has one.
+pub const REPORTS_QUEUED_MAX: usize = 16 * 1024;
+
 /// A store that is busy for a second is not down.
 pub const STORE_DOWN_MS_MIN: u32 = 1_000;
 /// A day: a region that waits for longer has probably lost another peer.
 pub const STORE_DOWN_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
+
+/// Bytes that wait for another store; what exceeds them is dropped. A quarter of a second of a
+/// gigabit link: what waits for longer is sent again anyway.
+pub const PEER_QUEUE_MAX: usize = 32 * 1024 * 1024;
+
+/// What a frame between stores gathers, in bytes. Half a stream's window, so that the next one is
+/// made while this one is on its way; nothing is saved by more.
+pub const FRAME_BYTES: usize = 1024 * 1024;
+
+/// Largest frame between stores in bytes. An entry of 8 MiB fits, with what leads it.
+pub const FRAME_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// How long another store may take to accept a connection and then a stream, and the scheduler to
+/// say where it is. Together with the longest pause this is what a store that was away waits for
+/// us, and less than a lost leader may cost.
+pub const LINK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The pause after a store could not be reached for the first time.
+pub const LINK_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// The longest pause before it is tried again. An attempt at nobody costs some packets.
+pub const LINK_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How often another store is asked whether it lives, and how long it may take to answer. A network
+/// that was cut is noticed within their sum.
+pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a snapshot waits for a receiver that is busy with others. Then the leader hears that it
+/// did not arrive, and takes a newer one: this one pins what the engine could forget.
+pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of snapshots that a store sends per second, all together, unless configured: most of a
+/// gigabit link.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
 
 /// Memory for blocks of the scheduler's tables. Everything it knows is in memory as well.
 pub const SCHEDULER_CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -116,3 +154,6 @@ pub const LABELS_MAX: usize = 32;
 
 const _: () = assert!(STREAM_WINDOW <= CONNECTION_WINDOW);
 const _: () = assert!(REQUEST_SIZE_MAX <= RESPONSE_SIZE_MAX);
+const _: () = assert!(FRAME_BYTES <= FRAME_BYTES_MAX && FRAME_BYTES_MAX <= PEER_QUEUE_MAX);
+// With room for what protobuf adds.
+const _: () = assert!(FRAME_BYTES_MAX + 1024 <= REQUEST_SIZE_MAX);
