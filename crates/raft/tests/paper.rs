@@ -7,6 +7,8 @@
 #[path = "paper/later.rs"]
 mod later;
 mod support;
+#[path = "paper/tables.rs"]
+mod tables;
 
 use std::collections::BTreeSet;
 
@@ -383,7 +385,7 @@ fn section_5_2_split_votes_are_rare() {
 
 /// §5.3: "The leader appends the command to its log as a new entry, then issues AppendEntries RPCs
 /// in parallel to each of the other servers." Covers 2A-log-start-replication, 2A-log-commit,
-/// 2A-log-next, 2A-log-progress-self.
+/// 2A-log-progress-self.
 #[test]
 fn section_5_3_a_leader_appends_sends_and_commits() {
     let mut group = Group::of(3, |config| {
@@ -502,7 +504,7 @@ fn section_5_3_an_append_needs_its_predecessor() {
 
 /// §5.3: "If an existing entry conflicts with a new one (same index but different terms), delete
 /// the existing entry and all that follow it." Covers 2A-log-follower-append,
-/// 2A-log-handle-append, 2A-log-stale-append-shorter.
+/// 2A-log-stale-append-shorter.
 #[test]
 fn section_5_3_conflicts_are_deleted_and_repetitions_are_not() {
     type Case<'a> = (&'a [u64], EntryId, &'a [u64], &'a [u64]);
@@ -751,7 +753,7 @@ fn section_5_3_a_heartbeat_commits_only_what_the_follower_is_known_to_hold() {
 }
 
 /// §5.3: nothing is accepted where nobody leads. Covers 2A-log-proposal-no-leader,
-/// 2A-log-proposal-quorum, 2A-log-replicate.
+/// 2A-log-replicate.
 #[test]
 fn section_5_3_a_proposal_needs_a_leader() {
     let mut group = Group::of(3, plain);

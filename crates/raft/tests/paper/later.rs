@@ -128,6 +128,16 @@ fn section_8_reads_wait_for_a_round_of_heartbeats() {
     group.forge(2, 1, 2, Body::HeartbeatReply { round: Round(99) });
     group.stabilise();
     assert!(group.reads.is_empty(), "held back");
+    let accepted = |round| Body::AppendAccepted { matched: at(2, 3), round: Round(round) };
+    group.forge(2, 1, 2, accepted(0));
+    group.stabilise();
+    assert_eq!(group.commit(1), 3);
+    assert!(group.reads.is_empty(), "and asked for now");
+    group.forge(2, 1, 2, accepted(1));
+    group.stabilise();
+    let context = Bytes::from_static(b"early");
+    let read = ReadOutcome::Confirmed { context, index: Index(3) };
+    assert_eq!(group.reads[&id(1)], [read]);
 }
 
 /// §8: reads of a leader that is replaced are refused, however many wait. Covers OPT-ri-memory.

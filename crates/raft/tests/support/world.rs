@@ -51,7 +51,7 @@ impl Default for Plan {
 pub(crate) enum Story {
     /// A bit of everything.
     Plain,
-    /// Reads, mostly by lease. Leaders are cut off or slow, and others campaign as soon as they may.
+    /// Reads, mostly by lease. Leaders are cut off or slow; others campaign as soon as they may.
     Reads,
     /// Changes of members, on nodes that are slow to apply them.
     Members,
