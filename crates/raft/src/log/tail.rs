@@ -114,6 +114,9 @@ impl Tail {
         if first >= end {
             return Entries::EMPTY;
         }
+        if let Some(run) = self.newest(first, end.previous()) {
+            return run.entries.clone();
+        }
         let position = self.position(first);
         let run = &self.runs[position];
         if (first, end) == (run.first, run.last.index.next()) {
@@ -137,10 +140,7 @@ impl Tail {
 
     /// What the entries of `first..=last` that are in here add up to.
     pub(super) fn weigh(&self, first: Index, last: Index) -> Weight {
-        // Almost always it is the newest run.
-        if let Some(run) = self.runs.back()
-            && (run.first, run.last.index) == (first, last)
-        {
+        if let Some(run) = self.newest(first, last) {
             return run.entries.weight();
         }
         let mut weight = Weight::ZERO;
@@ -158,6 +158,11 @@ impl Tail {
             });
         }
         weight
+    }
+
+    /// The newest run, if it is these entries and no others. Almost always it is.
+    fn newest(&self, first: Index, last: Index) -> Option<&Run> {
+        self.runs.back().filter(|run| (run.first, run.last.index) == (first, last))
     }
 
     /// The number of the first run that does not end before `index`.
