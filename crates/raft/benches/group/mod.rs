@@ -81,11 +81,11 @@ impl Group {
 
 impl Member {
     fn work(&mut self, messages: &mut Vec<Message>) {
-        while let Some(ready) = self.node.ready() {
-            messages.extend(ready.messages);
+        while let Some(mut ready) = self.node.ready() {
+            messages.append(&mut ready.messages);
             if let Some(write) = ready.write {
                 self.store.write(&write);
-                messages.extend(self.node.on_synced(write.synced()));
+                messages.append(&mut self.node.on_synced(write.synced()));
             }
             let Some(last) = ready.committed.last() else { continue };
             self.applied = last.index;

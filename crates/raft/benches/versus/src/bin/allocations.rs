@@ -1,5 +1,5 @@
-//! Counts what each job asks of the allocator, one line each. A program of its own, because counting
-//! takes time.
+//! Counts what each job asks of the allocator, one line each. A program of its own: counting takes
+//! time, which the other one measures.
 
 use std::alloc::System;
 
