@@ -132,6 +132,21 @@
 //! was born with, or the group's log begins above index zero, as with
 //! [`MemoryLogStore::starting_at`], so that the joining node is sent a snapshot.
 //!
+//! # What it costs
+//!
+//! Instructions per committed proposal of 256 bytes, on all nodes together, with logs in memory
+//! and messages that arrive at once:
+//!
+//! | voters | alone | in bursts of 64 | messages alone | in bursts |
+//! |---:|---:|---:|---:|---:|
+//! | 1 | 2,200 | 270 | 0 | 0 |
+//! | 3 | 8,900 | 500 | 4 | 0.06 |
+//! | 5 | 15,000 | 720 | 8 | 0.12 |
+//!
+//! A tick of an idle node takes about 40, and a node at rest owns about a kilobyte beside its log.
+//! `cargo bench -p kiva-raft --bench versus` counts that, and does the same work on two other
+//! libraries.
+//!
 //! # What is not here
 //!
 //! - *Encodings.* Messages are values; whoever sends them encodes them. [`LogSlice::new`] and
