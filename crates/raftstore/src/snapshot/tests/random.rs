@@ -31,6 +31,10 @@ fn ranges() -> impl Strategy<Value = Vec<KeyRange>> {
     prop::collection::vec(any_range(), 0..5)
 }
 
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..40)
+}
+
 fn as_rows(data: &BTreeMap<(Cf, Bytes), Bytes>) -> Vec<Row> {
     data.iter().map(|((cf, key), value)| (*cf, key.clone(), value.clone())).collect()
 }
@@ -99,7 +103,7 @@ proptest! {
     #[test]
     fn garbage_under_a_right_checksum_is_refused(
         head: Option<Vec<u8>>,
-        middle in prop::collection::vec((0_usize..3, prop::collection::vec(any::<u8>(), 0..40)), 0..4),
+        middle in prop::collection::vec((0_usize..3, payload()), 0..4),
         tail: Option<Vec<u8>>,
     ) {
         use super::super::chunk::{self, Frame};
@@ -126,7 +130,8 @@ proptest! {
         });
 
         let disk = MemoryDisk::new();
-        let file = disk.open(&FileName::new("1-1-1.snapshot").expect("a name"), OpenMode::New).expect("makes a file");
+        let name = FileName::new("1-1-1.snapshot").expect("a name");
+        let file = disk.open(&name, OpenMode::New).expect("makes a file");
         let whole: Vec<u8> =
             chunks.iter().flat_map(|chunk| chunk.encoded().iter().copied()).collect();
         file.write_at(0, &whole).expect("writes");
