@@ -70,6 +70,7 @@ impl SchedulerArgs {
             join: self.join.or(file.join),
             replicas: file.replicas,
             tick_ms: file.tick_ms,
+            store_down_ms: file.store_down_ms,
         };
         config.validate()?;
         Ok(config)
