@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use kiva_base::KeyRange;
+use kiva_engine::limits::L0_RUNS_FULL;
 use kiva_engine::memory::MemoryEngine;
 use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{
@@ -190,6 +191,110 @@ fn pressure_is_told_while_merging_is_behind_and_passes() {
         std::thread::yield_now();
     }
     assert_eq!(engine.health(), Health::Good);
+}
+
+/// The last resort for callers that ignore pressure: they wait, so that runs stay few.
+#[test]
+fn a_flush_waits_when_merging_is_far_behind() {
+    let directory = TempDir::new().expect("makes a directory");
+    let gate = Arc::new(Gate::default());
+    let filter = Some(Arc::clone(&gate) as Arc<dyn Filter>);
+    let options = Options { filter, ..Options::default() };
+    let engine = TreeEngine::open(directory.path(), options).expect("opens");
+    let flushed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..L0_RUNS_FULL + 12 {
+                put(&engine, b"a", &number.to_be_bytes());
+                put(&engine, b"z", &number.to_be_bytes());
+                engine.flush().expect("flushes");
+                flushed.fetch_add(1, Ordering::Release);
+            }
+        });
+        while flushed.load(Ordering::Acquire) < L0_RUNS_FULL {
+            std::thread::yield_now();
+        }
+        // Long enough for some flushes, if nothing held them.
+        let count = || (tables(&directory), flushed.load(Ordering::Acquire)).1;
+        let most = (0..2000).map(|_| count()).max();
+        // Before anything is checked: a failure here would wait for the other thread.
+        gate.open.store(true, Ordering::Release);
+        // The first run may have sunk to the bottom, which was empty.
+        assert!(most <= Some(L0_RUNS_FULL + 1), "{most:?}");
+    });
+    assert_eq!(flushed.load(Ordering::Acquire), L0_RUNS_FULL + 12);
+}
+
+/// Each of them writes the same number to all keys of a family of its own, so whoever sees two
+/// numbers has seen half of something.
+#[test]
+fn batches_and_ingestions_are_whole_while_everything_goes_on() {
+    const KEYS: u8 = 50;
+    const ROUNDS: u32 = 60;
+    let directory = TempDir::new().expect("makes a directory");
+    let engine = open(&directory, 256 * 1024, 2);
+    let batch = |cf, number: u32| {
+        let mut batch = WriteBatch::new();
+        (0..KEYS).for_each(|key| batch.put(cf, &[key], &number.to_be_bytes()));
+        batch
+    };
+    let number_of = |snapshot: &dyn Snapshot, cf| {
+        let mut iter = snapshot.iter(cf, &KeyRange::ALL, Order::Forward);
+        let mut values = Vec::new();
+        while let Some((_, value)) = iter.next().expect("iterates") {
+            values.push(u32::from_be_bytes(value[..].try_into().expect("has four bytes")));
+        }
+        assert_eq!(values.len(), KEYS.into(), "{cf:?}");
+        assert!(values.iter().all(|value| *value == values[0]), "{cf:?}: {values:?}");
+        values[0]
+    };
+    for cf in [Cf::Default, Cf::Lock] {
+        engine.write(&batch(cf, 0)).expect("writes");
+    }
+    let done = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while !done.load(Ordering::Acquire) {
+                number += 1;
+                engine.write(&batch(Cf::Default, number)).expect("writes");
+                let snapshot = engine.snapshot();
+                assert_eq!(number_of(&*snapshot, Cf::Default), number, "it reads its own writes");
+            }
+            number
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                engine.flush().expect("flushes");
+            }
+        });
+        scope.spawn(|| {
+            let mut last = (0, 0);
+            while !done.load(Ordering::Acquire) {
+                let snapshot = engine.snapshot();
+                let seen = [Cf::Default, Cf::Lock].map(|cf| number_of(&*snapshot, cf));
+                assert!(seen[0] >= last.0 && seen[1] >= last.1, "{seen:?} after {last:?}");
+                last = (seen[0], seen[1]);
+            }
+        });
+        for number in 1..=ROUNDS {
+            let items: Vec<_> = (0..KEYS)
+                .map(|key| SortedItem {
+                    cf: Cf::Lock,
+                    key: Bytes::copy_from_slice(&[key]),
+                    value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+                })
+                .collect();
+            engine.ingest(&mut Items(items.into_iter())).expect("ingests");
+        }
+        done.store(true, Ordering::Release);
+        writer.join().expect("ends well")
+    });
+    assert_eq!(number_of(&*engine.snapshot(), Cf::Default), written);
+    assert_eq!(number_of(&*engine.snapshot(), Cf::Lock), ROUNDS);
+    drop(engine);
+    let engine = open(&directory, u64::MAX, 1);
+    assert_eq!(number_of(&*engine.snapshot(), Cf::Default), written);
 }
 
 /// A filter that panics is a bug of ours, and must not pass for a slow disk.
