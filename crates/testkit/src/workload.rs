@@ -7,8 +7,8 @@
 //!
 //! | workload | its clients | must hold |
 //! |---|---|---|
-//! | [`register`] | get, put, delete and compare-and-swap on a few keys | every key is linearizable |
-//! | [`append`] | each write the next key of their own list, and read the list back | a list never lacks, repeats or swaps anything |
+//! | [`register`] | read and change a few keys in every way | every key is linearizable |
+//! | [`append`] | write lists of their own and read them back | each list is complete, in order |
 //!
 //! # A run
 //!

@@ -14,7 +14,7 @@ use kiva_testkit::check::{Action, Answer, Operation, Outcome, Value, linearizabl
 use kiva_testkit::script::{Arguments, ScriptError, run_directory};
 use kiva_testkit::sim::Rng;
 use proptest::prelude::*;
-use proptest::test_runner::{FailurePersistence, FileFailurePersistence};
+use proptest::test_runner::FileFailurePersistence;
 use support::register::{Shape, history};
 
 #[test]
@@ -109,13 +109,17 @@ fn shape() -> impl Strategy<Value = Shape> {
     )
 }
 
-/// Beside this file, because tests of a crate have no root that `proptest` would find.
-fn persistence() -> Option<Box<dyn FailurePersistence>> {
-    Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions")))
+/// Inputs that failed are kept beside this file: tests have no root that `proptest` would find.
+fn config() -> ProptestConfig {
+    let persistence = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig {
+        failure_persistence: Some(Box::new(persistence)),
+        ..ProptestConfig::with_cases(2_000)
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: persistence(), ..ProptestConfig::with_cases(2_000) })]
+    #![proptest_config(config())]
 
     /// What a real register answered is never condemned.
     #[test]
@@ -136,8 +140,9 @@ proptest! {
         has_unique_values: bool,
         changes in 0..3_usize,
     ) {
+        let (clients, refused_percent) = (3, 5);
         let shape =
-            Shape { clients: 3, operations, unknown_percent, refused_percent: 5, has_unique_values };
+            Shape { clients, operations, unknown_percent, refused_percent, has_unique_values };
         let mut rng = Rng::seeded(seed);
         let mut history = history(&mut rng, &shape);
         for _ in 0..changes {

@@ -10,7 +10,7 @@ use kiva_testkit::sim::{Failure, Kit, Profile, Summary, Trace, TraceHash};
 use kiva_testkit::workload::{self, Append, Register, Workload};
 use toy::{Bug, Toy};
 
-const TROUBLE: Duration = Duration::from_secs(15);
+const TROUBLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn run(seed: u64, bug: Bug, workload: &dyn Workload) -> (Result<Summary, Failure>, Trace) {
@@ -81,7 +81,7 @@ fn every_bug_is_found() {
         Bug::SyncLies,
         Bug::AnswersGetLost,
     ] {
-        let found = (0..60).find_map(|seed| {
+        let found = (0..200).find_map(|seed| {
             // Answers that never come show where somebody insists on one.
             let list = (bug == Bug::AnswersGetLost).then(append);
             let workload: &dyn Workload = match &list {

@@ -29,11 +29,11 @@
 //! - Nobody saw its value: then it need not have happened, because taking it out of any explanation
 //!   leaves an explanation. It is forgotten.
 //! - It is the only one that wrote its value, and somebody saw it: then it happened, before the
-//!   first who saw it was told so. The same holds for writes that were acknowledged, whose ends move
-//!   forward.
-//! - The rest, deletes for the most part, are interchangeable when they do the same. A configuration
-//!   counts how many of each kind have happened, and of two that are otherwise equal the one with
-//!   fewer can do whatever the other can.
+//!   first who saw it was told so. The same holds for writes that were acknowledged: their ends
+//!   move forward.
+//! - The rest, deletes for the most part, are interchangeable when they do the same. A
+//!   configuration counts how many of each kind have happened, and of two that are otherwise equal
+//!   the one with fewer can do whatever the other can.
 //!
 //! And two more for all: an operation that changes nothing happens as soon as what the key holds
 //! permits it; and a value that only one operation wrote is not overwritten while somebody is still

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -501,6 +502,7 @@ impl Cluster for Toy {
             hosts: self.hosts(),
             calls: self.calls.clone(),
             clock: clock.clone(),
+            turns: AtomicUsize::new(number as usize),
         };
         (Arc::new(client), Arc::new(clock))
     }
@@ -639,12 +641,15 @@ struct ToyClient {
     hosts: Vec<Host>,
     calls: Calls<Question, Told>,
     clock: LocalClock,
+    turns: AtomicUsize,
 }
 
 impl ToyClient {
     async fn ask(&self, question: Question) -> Result<Told, Failed> {
         let is_read = matches!(question, Question::Scan(..) | Question::Act(_, Action::Get));
-        let mut to = self.hosts[0];
+        // Another one each time: who was cut off and believes that it leads is asked too.
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut to = self.hosts[turn % self.hosts.len()];
         for attempt in 0..ATTEMPTS_MAX {
             let answer = self.calls.ask(self.host, to, question.clone());
             match within(&self.clock, ATTEMPT, answer).await {

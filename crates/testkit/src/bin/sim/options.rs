@@ -2,7 +2,8 @@
 
 /// How the program is called.
 pub(crate) const USAGE: &str = "\
-usage: sim [--seed N=1] [--seeds K=1] [--workload NAME|all] [--seconds N=60] [--lines N=400] [--twice]
+usage: sim [--seed N=1] [--seeds K=1] [--workload NAME|all] [--seconds N=60] [--lines N=400]
+           [--twice]
 
   --seed      the first seed
   --seeds     how many, one after the other
