@@ -2,6 +2,7 @@
 
 mod build;
 mod crash;
+mod files;
 mod install;
 mod keep;
 mod random;
