@@ -45,6 +45,7 @@ fn invariants_hold_and_the_group_recovers_for_every_seed() {
         sum.reads += run.reads;
         sum.leases += run.leases;
         sum.sleeps += run.sleeps;
+        sum.leaderless = sum.leaderless.max(run.leaderless);
     }
     println!("{count} seeds: {sum:?}");
     if count >= SEEDS {

@@ -26,7 +26,9 @@ pub(super) const TICK: u64 = 100;
 const LEASES: [(u32, u64); 3] = [(8, 5), (7, 12), (4, 38)];
 /// How long there are faults.
 const TROUBLE: u64 = 300 * TICK;
-/// How long a group without faults may take until it commits something.
+/// How long a group without faults may take until somebody leads it: twenty election timeouts.
+const LEADERLESS: u64 = 20 * 10 * TICK;
+/// How long a group without faults may take until everybody has applied something new.
 const PATIENCE: u64 = 600 * TICK;
 
 /// What is the same in every run of a test.
@@ -115,6 +117,8 @@ pub(crate) struct Summary {
     pub(crate) reads: u64,
     pub(crate) leases: u64,
     pub(crate) sleeps: u64,
+    /// How long nobody led after the faults had stopped.
+    pub(crate) leaderless: u64,
 }
 
 /// A group and everything that happens to it.
@@ -159,6 +163,7 @@ impl World {
         let end = world.now + PATIENCE;
         while world.now < end {
             world.step();
+            world.check_leader(end - PATIENCE);
             if world.is_done(&mut proposed) {
                 return world.finish();
             }
@@ -562,6 +567,20 @@ impl World {
             self.after(1, Event::Fetched(node));
             self.with(node, |peer| peer.node().wake());
         }
+    }
+
+    /// Somebody leads soon after the faults have stopped (at `since`).
+    fn check_leader(&mut self, since: u64) {
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        if self.summary.leaderless == 0 && all.iter().any(|node| self.leads(*node)) {
+            self.summary.leaderless = (self.now - since).max(1);
+        }
+        let leaderless = self.summary.leaderless;
+        assert!(
+            leaderless > 0 || self.now < since + LEADERLESS,
+            "nobody leads: {}",
+            self.describe()
+        );
     }
 
     /// Whether something that was proposed after the faults is applied on every member.
