@@ -42,7 +42,10 @@ fn is_root(repo: &Repo, source: &Source) -> bool {
         ("bin", _) => parent.ends_with("src"),
         (last, _) if is_target(last) && has_manifest(parent) => true,
         // A target in a folder of its own, or one that the manifest names.
-        (_, "main.rs") => is_target(parent.rsplit('/').next().unwrap_or(parent)),
+        (_, "main.rs") => {
+            let above = parent.rsplit('/').next().unwrap_or(parent);
+            is_target(above) || above == "bin"
+        }
         _ => is_named(repo, path),
     }
 }
