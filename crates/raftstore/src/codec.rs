@@ -8,6 +8,9 @@
 //! counts never decide how much memory is taken, and values with rules of their own
 //! ([`LogSlice`], [`Membership`]) are made by the constructors that check them.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};

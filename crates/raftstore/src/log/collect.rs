@@ -108,7 +108,7 @@ impl Shared {
             let mut slots = slots.as_slice();
             loop {
                 let (part, rest) = slots.split_at(part_of(slots));
-                let moved = self.read_again(&region, part, contents.as_ref());
+                let moved = self.read_again(&region, part, segment, contents.as_ref());
                 bytes += moved.iter().map(|moved| moved.body.len() as u64).sum::<u64>();
                 // Reading may have shown that something is lost.
                 let damage = lock(&region).damage();
@@ -152,22 +152,23 @@ impl Shared {
         }
     }
 
-    /// The entries of some slots, from the contents of their segment. What is not as it was written
-    /// is lost.
+    /// The entries of some slots, from the contents of their segment, or one by one when that could
+    /// not be read as a whole. What is not as it was written is lost; this was the last chance.
     fn read_again(
         &self,
         region: &Region,
         slots: &[(Index, Slot)],
+        segment: &Segment,
         contents: Option<&Bytes>,
     ) -> Vec<Moved> {
         let read = |(index, slot): &(Index, Slot)| {
             let start = slot.offset as usize;
             let range = start..start + slot.size() as usize;
-            let body = contents
-                .filter(|contents| range.end <= contents.len())
-                .map(|contents| contents.slice(range))
-                .or((slot.size() == 0).then(Bytes::new))
-                .filter(|body| body_kind(slot, body).is_some());
+            let body = match contents {
+                Some(contents) if range.end <= contents.len() => Some(contents.slice(range)),
+                _ => read_at(segment, range.start as u64, range.len()),
+            };
+            let body = body.filter(|body| body_kind(slot, body).is_some());
             let (slot, body) = match body {
                 Some(body) => (*slot, body),
                 None => {

@@ -104,8 +104,8 @@ impl RegionLog {
                     entries.extend_from_slice(&cached);
                     return Ok(entries.into());
                 }
-                Err(Unreadable { index, slot }) => {
-                    if self.is_lost(index, &slot) {
+                Err(Unreadable { index, slot, is_there }) => {
+                    if self.is_lost(index, &slot, is_there) {
                         return Err(LogError::Damaged { index });
                     }
                     // It was moved or compacted while it was read.
@@ -114,12 +114,15 @@ impl RegionLog {
         }
     }
 
-    /// Whether what could not be read should still be there.
-    fn is_lost(&self, index: Index, slot: &Slot) -> bool {
+    /// Whether what could not be read should still be there. Bytes that are there and are others
+    /// are lost for good; a disk that did not answer may do so later.
+    fn is_lost(&self, index: Index, slot: &Slot, is_there: bool) -> bool {
         let mut is_lost = false;
         self.shared.change(&self.region, |region, effects| {
             is_lost = region.slot(index) == Some(slot);
-            region.note_lost(index, slot, effects);
+            if is_there {
+                region.note_lost(index, slot, effects);
+            }
         });
         is_lost
     }
@@ -158,16 +161,20 @@ impl RegionLog {
         let (first, last) = (&chunk[0].1, &chunk[chunk.len() - 1].1);
         let start = u64::from(first.offset);
         let size = u64::from(last.offset) + u64::from(last.size()) - start;
-        let unreadable = |(index, slot): &(Index, Slot)| Unreadable { index: *index, slot: *slot };
-        let segment = self.shared.segment(first.segment).ok_or_else(|| unreadable(&chunk[0]))?;
-        let bytes = read_at(&segment, start, size as usize).ok_or_else(|| unreadable(&chunk[0]))?;
+        let unreadable = |(index, slot): &(Index, Slot), is_there| {
+            let (index, slot) = (*index, *slot);
+            Unreadable { index, slot, is_there }
+        };
+        let segment = self.shared.segment(first.segment);
+        let bytes = segment.and_then(|segment| read_at(&segment, start, size as usize));
+        let bytes = bytes.ok_or_else(|| unreadable(&chunk[0], false))?;
         for found in chunk {
             let (index, slot) = found;
             let at = (u64::from(slot.offset) - start) as usize;
             let body = bytes.slice(at..at + slot.size() as usize);
             let payload = body_kind(slot, &body)
                 .and_then(|kind| codec::payload(kind, body).ok())
-                .ok_or_else(|| unreadable(found))?;
+                .ok_or_else(|| unreadable(found, true))?;
             entries.push(Entry { index: *index, term: slot.term, payload });
         }
         Ok(())
@@ -184,6 +191,8 @@ impl fmt::Debug for RegionLog {
 struct Unreadable {
     index: Index,
     slot: Slot,
+    /// Whether there are bytes in its place.
+    is_there: bool,
 }
 
 /// What has to be read from disk, and what follows it from memory.

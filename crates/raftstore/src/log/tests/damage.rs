@@ -5,7 +5,7 @@ use kiva_raft::{Index, LogError};
 
 use super::model::draws;
 use super::{SMALL, all, append, collect_all, crash, entries, hard_state, id, open, region, write};
-use crate::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
+use crate::disk::{Disk, DiskFile, MemoryDisk, OpenMode, Operation};
 use crate::log::segment::file_name;
 use crate::log::{Damage, InspectedItem, InspectedRecord, LogBatch, Lost, inspect};
 
@@ -323,6 +323,29 @@ fn no_bit_can_be_flipped_in_silence() {
         }
     }
     assert!(found > 200, "only {found} of 600 flips hit something");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_once_has_lost_nothing() {
+    let disk = MemoryDisk::new();
+    let log = open(&disk).log;
+    append(&log, 1, &entries(1, 1..4, 1500));
+    append(&log, 1, &entries(1, 4..6, 1500));
+    let read = || log.region(region(1)).entries(Index(1), Index(2), usize::MAX);
+    disk.fail_next(Operation::Read);
+    assert_eq!(read(), Err(LogError::Damaged { index: Index(1) }));
+    assert_eq!(log.region(region(1)).damage(), None);
+    assert_eq!(read(), Ok(entries(1, 1..2, 1500)));
+    // Nor when what is left of a segment is written again.
+    log.compact(region(1), Index(3));
+    for index in 6..20 {
+        append(&log, 1, &entries(1, index..index + 1, 1500));
+        log.compact(region(1), Index(index - 2));
+        disk.fail_next(Operation::Read);
+        collect_all(&log);
+    }
+    assert_eq!(log.region(region(1)).damage(), None);
+    assert!(log.status().rewritten_bytes > 0, "{:?}", log.status());
 }
 
 #[test]
