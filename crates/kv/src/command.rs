@@ -6,6 +6,7 @@
 use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{EncodedKey, Epoch, Key, KeyRange, Moment, Timestamp};
 use kiva_engine::Snapshot;
+use kiva_raftstore::router::Header;
 use kiva_txn::Outcome;
 
 use crate::error::{Error, Refusal};
@@ -28,6 +29,22 @@ pub struct Target {
     pub deadline: Option<Moment>,
     /// How the request is marked.
     pub api: ApiVersion,
+    /// Whether a read may be served by a follower, once the leader has confirmed.
+    pub replica_read: bool,
+}
+
+impl Target {
+    /// What replication has to know of it.
+    pub(crate) fn header(&self, by_any_replica: bool) -> Header {
+        Header {
+            store: self.store,
+            region: self.region,
+            peer: self.peer,
+            term: self.term,
+            epoch: self.epoch,
+            by_any_replica,
+        }
+    }
 }
 
 /// What a command sees: one moment of one region.

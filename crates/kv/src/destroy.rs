@@ -3,6 +3,7 @@
 //! It addresses no region and leaves nothing behind that says it happened, so it is for ranges that
 //! nobody reads or writes any more: a dropped table, a test that starts over.
 
+use futures_channel::oneshot;
 use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::{Key, KeyRange};
 use kiva_engine::{Cf, WriteBatch};
@@ -31,20 +32,28 @@ impl Executor {
         for cf in USER_FAMILIES {
             self.destroy_in_family(cf, range.clone()).await?;
         }
-        Ok(())
+        // Nothing else would make it durable: no entry of a log says it again after a crash.
+        let (sender, flushed) = oneshot::channel();
+        let engine = self.router().engine().clone();
+        self.run_elsewhere(Box::new(move || {
+            // Who hung up is not told; the range is gone all the same.
+            let _ = sender.send(engine.flush());
+        }));
+        Ok(flushed.await.map_err(|_| Error::Unknown)??)
     }
 
     async fn destroy_in_family(&self, cf: Cf, mut range: KeyRange) -> Result<(), Error> {
         loop {
             let held = self.latches().hold(Claim::All).await;
-            let snapshot = self.router().published();
+            let snapshot = self.router().engine().snapshot();
             let view =
                 View { snapshot: &*snapshot, range: &KeyRange::ALL, api: self.api(), now_s: 0 };
             let (piece, rest) = cut(&view, cf, &range)?;
             let Some(piece) = piece else { return Ok(()) };
             let mut batch = WriteBatch::new();
             batch.delete_range(cf, &piece);
-            self.router().clean_up(batch, held).await?;
+            self.router().engine().write(&batch)?;
+            drop(held);
             range = rest;
         }
     }

@@ -8,6 +8,7 @@ use kiva_base::RegionError;
 use kiva_base::api::{ApiVersion, KeyMode};
 use kiva_base::codec::DecodeError;
 use kiva_engine::EngineError;
+use kiva_raftstore::proposal::ProposeError;
 use kiva_txn::TxnError;
 
 use crate::limits::{KEY_SIZE_MAX, VALUE_SIZE_MAX};
@@ -41,6 +42,15 @@ pub enum Failure {
     /// A raw value or key that nobody could have written.
     #[error("a stored raw pair is damaged: {0}")]
     Raw(#[from] DecodeError),
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Refused(refusal) => Self::Region(refusal),
+            ProposeError::Unknown => Self::Unknown,
+        }
+    }
 }
 
 impl From<EngineError> for Error {

@@ -10,6 +10,7 @@ use futures_channel::oneshot;
 use kiva_base::api::ApiVersion;
 use kiva_base::{Clock, RegionError, fault};
 use kiva_engine::WriteBatch;
+use kiva_raftstore::router::{ReadView, Replica, Router};
 use kiva_txn::Outcome;
 
 use crate::command::{Command, Read, Target, Touched, View, Write};
@@ -18,7 +19,6 @@ use crate::error::{Error, Failure};
 use crate::gate::Gate;
 use crate::latch::{Claim, Held, Latches};
 use crate::limits::ENTRY_SIZE_MAX;
-use crate::local::{ReadView, Replica, Router};
 use crate::raw::DeleteRange;
 
 /// Runs what would hold up others on the thread it came in on.
@@ -77,13 +77,17 @@ impl Executor {
         &self.shared.router
     }
 
+    pub(crate) fn run_elsewhere(&self, job: Box<dyn FnOnce() + Send>) {
+        self.shared.pool.run(job);
+    }
+
     pub(crate) fn latches(&self) -> &Latches {
         &self.shared.latches
     }
 
     /// Executes a command that only looks.
     pub async fn read<C: Read>(&self, target: &Target, command: C) -> Result<C::Reply, Error> {
-        let replica = self.shared.admit(target, &command)?;
+        let replica = self.shared.admit(target, target.replica_read, &command)?;
         // Max-ts first, the snapshot after it: a commit that is calculated in between goes above.
         if let Some(ts) = command.max_ts() {
             self.shared.max_ts.raise(ts);
@@ -105,7 +109,7 @@ impl Executor {
     /// Executes a command that decides what to write. The reply is given when the write is applied
     /// and durable. Dropping the future takes back nothing that was proposed.
     pub async fn write<C: Write>(&self, target: &Target, command: C) -> Result<C::Reply, Error> {
-        let replica = self.shared.admit(target, &command)?;
+        let replica = self.shared.admit(target, false, &command)?;
         let keys = command.latches(self.shared.api);
         let held = self.shared.latches.hold(Claim::Keys(&keys)).await;
         if let Some(ts) = command.max_ts() {
@@ -122,7 +126,7 @@ impl Executor {
     /// applied before a failure stays.
     pub async fn delete_range(&self, target: &Target, command: DeleteRange) -> Result<(), Error> {
         let mut pieces = command.pieces();
-        let replica = self.shared.admit(target, &command)?;
+        let replica = self.shared.admit(target, false, &command)?;
         loop {
             let held = self.shared.latches.hold(Claim::All).await;
             let view = replica.read_view().await?;
@@ -138,8 +142,13 @@ impl Executor {
 
 impl Shared {
     /// Everything that can be refused without looking at data.
-    fn admit<C: Command>(&self, target: &Target, command: &C) -> Result<Replica, Error> {
-        let replica = self.router.replica(target)?;
+    fn admit<C: Command>(
+        &self,
+        target: &Target,
+        by_any_replica: bool,
+        command: &C,
+    ) -> Result<Replica, Error> {
+        let replica = self.router.replica(&target.header(by_any_replica))?;
         self.check_deadline(target)?;
         let gate = Gate { cluster: self.api, requested: target.api, mode: C::MODE };
         gate.check_request()?;
@@ -215,6 +224,6 @@ impl Shared {
             })?;
         }
         batch.check().map_err(Failure::from)?;
-        replica.propose(view.term, batch, held).await
+        Ok(replica.propose(view.term, batch, Box::new(held)).await?)
     }
 }

@@ -13,7 +13,6 @@
 //! | [`txn`] | how the rules of transactions become commands |
 //! | [`latch`] | who is alone on which keys |
 //! | [`concurrency`] | max-ts |
-//! | [`local`] | one local replica, until replication comes |
 //!
 //! What is always true:
 //!
@@ -21,7 +20,7 @@
 //! - Between the view a write is decided on and its effect, nobody else changes its keys.
 //! - A caller that goes away takes nothing back that was proposed.
 //!
-//! What is deliberately not here: sockets, threads (but for the writer of [`local`]), time other
+//! What is deliberately not here: sockets, threads, replication (that is `raftstore`), time other
 //! than a [`kiva_base::Clock`] that was handed in, and generated types.
 
 pub mod command;
@@ -32,7 +31,6 @@ pub mod executor;
 pub mod gate;
 pub mod latch;
 pub mod limits;
-pub mod local;
 pub mod raw;
 pub mod txn;
 

@@ -10,7 +10,7 @@ pub const KEY_SIZE_MAX: usize = 8 * 1024;
 pub const VALUE_SIZE_MAX: usize = 6 * 1024 * 1024;
 
 /// Largest batch that is proposed at once, in bytes. Bounds the memory that one slow replica pins.
-pub const ENTRY_SIZE_MAX: usize = 8 * 1024 * 1024;
+pub const ENTRY_SIZE_MAX: usize = kiva_raftstore::limits::ENTRY_SIZE_MAX;
 
 /// Most keys that one entry of a range deletion covers: the engine writes a tombstone for each.
 pub const DELETE_RANGE_KEYS_MAX: usize = 10_000;
@@ -19,10 +19,6 @@ pub const DELETE_RANGE_KEYS_MAX: usize = 10_000;
 /// would wait behind it for as long as a scan.
 pub const SHORT_BATCH_MAX: usize = 16;
 
-/// Bytes of proposals that wait for the writer before further ones are refused as too busy. At the
-/// speed of a slow disk this is a second of work; more would only be answered too late.
-pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// Refuses a value above the limit.
 pub(crate) fn check_value(value: &[u8]) -> Result<(), Refusal> {
     let size = value.len();
@@ -30,7 +26,6 @@ pub(crate) fn check_value(value: &[u8]) -> Result<(), Refusal> {
 }
 
 const _: () = assert!(VALUE_SIZE_MAX + 2 * KEY_SIZE_MAX < ENTRY_SIZE_MAX);
-const _: () = assert!(ENTRY_SIZE_MAX < QUEUE_BYTES_MAX);
 // The memcomparable form is nine bytes for eight, and a version adds eight.
 const _: () = assert!(KEY_SIZE_MAX / 8 * 9 + 17 < kiva_engine::limits::KEY_SIZE_MAX);
 const _: () = assert!(VALUE_SIZE_MAX < kiva_engine::limits::VALUE_SIZE_MAX);

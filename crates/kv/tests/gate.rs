@@ -131,7 +131,7 @@ fn a_store_that_stops_answers_what_it_took_and_refuses_the_rest() {
     let taken = Put { cf: Cf::Default, pairs: pairs("taken") };
     let mut taken = Box::pin(store.executor.write(&store.target, taken));
     let answer = (&mut taken).now_or_never();
-    drop(store.writer);
+    drop(store.threads);
     if answer.is_none() {
         block_on(taken).expect("it was proposed before the store stopped");
     }

@@ -187,7 +187,8 @@ impl Router {
     /// What a person may ask about a peer here; `None` when there is none.
     pub async fn inspect(&self, region: RegionId) -> Option<PeerStatus> {
         let (asker, answer) = oneshot::channel();
-        self.shared.mailbox(region).tell(StoreMsg::Inspect(region, asker));
+        let asked = self.shared.mailbox(region).request(StoreMsg::Inspect(region, asker));
+        asked.ok()?;
         answer.await.ok()
     }
 

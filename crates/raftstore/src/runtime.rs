@@ -172,14 +172,22 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) {
+        self.serve();
+        // Whoever came too late is told by the end of what it waits on.
+        self.one.mailbox.close();
+        self.one.mailbox.take(&mut VecDeque::new());
+    }
+
+    fn serve(&mut self) {
         let mut messages = VecDeque::new();
         let mut stopping = None;
         loop {
             let now = self.clock.now();
             if messages.is_empty() {
                 let pause = self.one.store.next_tick().since(now);
-                let is_open = self.one.mailbox.wait(pause);
-                if !is_open && stopping.is_none() {
+                if stopping.is_some() {
+                    self.one.mailbox.wait_for_more(pause);
+                } else if !self.one.mailbox.wait(pause) {
                     stopping = Some(now + STOP_GRACE);
                 }
             }
@@ -193,8 +201,13 @@ impl Driver {
             if !self.carry_out(out, &mut messages) {
                 return;
             }
+            // What came in before the mailbox was closed has been taken by now.
             let is_over = stopping.is_some_and(|end| now >= end || self.one.store.is_idle());
-            if is_over && messages.is_empty() {
+            if stopping.is_some() && self.queue.is_closed() {
+                // Nothing will become durable any more.
+                return;
+            }
+            if is_over && messages.is_empty() && self.one.mailbox.is_empty() {
                 return;
             }
         }
@@ -268,6 +281,10 @@ impl LogQueue {
             self.arrived.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
         let jobs = mem::take(&mut state.jobs);
         (!jobs.is_empty()).then_some(jobs)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
     }
 
     fn close(&self) {

@@ -14,13 +14,19 @@ use kiva_base::{
 };
 use kiva_engine::{Engine, EngineError, WriteBatch};
 use kiva_kv::ApiVersion;
-use kiva_kv::local::{MetaError, Router, StoreIdent, load_regions, save_ident, save_region};
-use kiva_proto::kivapb::GetSettingsRequest;
+use kiva_proto::kivapb::{GetSettingsRequest, ReportLogRequest};
 use kiva_proto::kivapb::cluster_client::ClusterClient;
 use kiva_proto::metapb;
 use kiva_proto::metapb::StoreLabel;
 use kiva_proto::pdpb::pd_client::PdClient;
 use kiva_proto::pdpb::*;
+use kiva_raftstore::command::PeerChange;
+use kiva_raftstore::log::{Log, Position};
+use kiva_raftstore::meta::{
+    self, MetaError, RegionRecord, StoreIdent, load_regions, save_born, save_ident,
+};
+use kiva_raftstore::placement::{self as port, RegionReport, Step};
+use kiva_raftstore::router::Router;
 use kiva_scheduler::wire::{self, WireError};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -30,7 +36,9 @@ use tonic::{Code, Status};
 
 use crate::REPORTED_VERSION;
 use crate::birth;
-use crate::limits::{JOIN_TIMEOUT, PLACEMENT_PAUSE, PLACEMENT_TIMEOUT, STORE_HEARTBEAT};
+use crate::limits::{
+    JOIN_TIMEOUT, PLACEMENT_PAUSE, PLACEMENT_TIMEOUT, REPORTS_QUEUED_MAX, STORE_HEARTBEAT,
+};
 use crate::runtime::Shutdown;
 
 /// Why the scheduler does not help.
@@ -79,6 +87,7 @@ pub enum PlacementError {
 pub struct Placement {
     cluster: ClusterId,
     pd: PdClient<Channel>,
+    own: ClusterClient<Channel>,
 }
 
 /// What a store says about itself.
@@ -152,7 +161,8 @@ async fn ask(endpoint: &str) -> Result<(ClusterId, ApiVersion, Placement), Asked
     let cluster = members.header.as_ref().and_then(|header| ClusterId::new(header.cluster_id));
     let cluster = cluster.ok_or(Asked::Later("it does not know its cluster yet".into()))?;
     let request = GetSettingsRequest { header: Some(header(cluster)) };
-    let settings = match ClusterClient::new(channel).get_settings(request).await {
+    let mut own = ClusterClient::new(channel);
+    let settings = match own.get_settings(request).await {
         Ok(response) => response.into_inner().settings.unwrap_or_default(),
         Err(status) if status.code() == Code::Unimplemented => {
             let reason = format!("{endpoint} is not a Kiva scheduler");
@@ -163,7 +173,7 @@ async fn ask(endpoint: &str) -> Result<(ClusterId, ApiVersion, Placement), Asked
     let settings = wire::settings_from_wire(settings).map_err(|source| {
         Asked::Final(PlacementError::Malformed { call: "GetSettings", source })
     })?;
-    Ok((cluster, settings.api_version, Placement { cluster, pd }))
+    Ok((cluster, settings.api_version, Placement { cluster, pd, own }))
 }
 
 /// An error with its causes in one line.
@@ -223,8 +233,28 @@ impl Placement {
         Ok(true)
     }
 
-    /// Whether the cluster's first region is this one.
-    async fn knows(&mut self, region: RegionId) -> Result<bool, PlacementError> {
+    /// Says where the log ends. The answer: peers of this store with smaller ids have forgotten
+    /// what they promised.
+    pub async fn report_log(
+        &mut self,
+        store: StoreId,
+        position: Position,
+        is_start: bool,
+    ) -> Result<u64, PlacementError> {
+        let request = ReportLogRequest {
+            header: self.header(),
+            store_id: store.get(),
+            position: position.0,
+            is_start,
+        };
+        let response = self.own.report_log(request).await;
+        let response = response.map_err(refused("ReportLog"))?.into_inner();
+        accepted("ReportLog", &response.header)?;
+        Ok(response.lost_below)
+    }
+
+    /// The region as the scheduler knows it now; `None` when it knows none.
+    async fn region(&mut self, region: RegionId) -> Result<Option<Region>, PlacementError> {
         let request = GetRegionByIdRequest {
             header: self.header(),
             region_id: region.get(),
@@ -232,7 +262,9 @@ impl Placement {
         };
         let response = self.pd.get_region_by_id(request).await;
         let response = response.map_err(refused("GetRegionByID"))?.into_inner();
-        Ok(response.region.is_some_and(|found| found.id == region.get()))
+        accepted("GetRegionByID", &response.header)?;
+        let found = response.region.as_ref().map(wire::region_from_wire).transpose();
+        found.map_err(|source| PlacementError::Malformed { call: "GetRegionByID", source })
     }
 
     async fn put_store(&mut self, store: metapb::Store) -> Result<(), PlacementError> {
@@ -247,10 +279,21 @@ impl Placement {
     async fn introduce(
         &mut self,
         store: StoreId,
-        regions: &[Region],
+        regions: &[RegionRecord],
     ) -> Result<(), PlacementError> {
-        let reports: Vec<_> =
-            regions.iter().map(|region| region_report(self, &store, region)).collect();
+        let alone = regions.iter().map(|record| &record.region).filter(|region| {
+            // Of the others nobody knows yet who will lead.
+            region.peers.len() == 1 && region.peer_on(store).is_some()
+        });
+        let reports: Vec<_> = alone
+            .map(|region| RegionHeartbeatRequest {
+                header: self.header(),
+                region: Some(wire::region_to_wire(region)),
+                leader: region.peer_on(store).map(wire::peer_to_wire),
+                term: 1,
+                ..Default::default()
+            })
+            .collect();
         let answers = self.pd.region_heartbeat(tokio_stream::iter(reports)).await;
         let mut answers = answers.map_err(refused("RegionHeartbeat"))?.into_inner();
         // It answers only what it refuses; its stream ends after ours.
@@ -295,10 +338,10 @@ pub async fn settle(
         // The region is on the disk before the scheduler knows of it: the other way around a crash
         // would leave a cluster whose only region nobody has.
         let region = match load_regions(&*engine.snapshot())?.pop() {
-            Some(region) => region,
+            Some((record, _)) => record.region,
             None => {
                 let region = first_region(&mut placement, ident.store).await?;
-                save(&*engine, |batch| save_region(&region, batch))?;
+                save(&*engine, |batch| save_born(region.clone(), batch))?;
                 region
             }
         };
@@ -306,20 +349,25 @@ pub async fn settle(
     }
     // A region that lost the race to be the first one, or was prepared by a store that crashed
     // before it asked, belongs to nobody.
-    for region in load_regions(&*engine.snapshot())? {
+    for (record, _) in load_regions(&*engine.snapshot())? {
+        let region = record.region;
         if !birth::is_whole(&region) {
             continue;
         }
-        if placement.knows(region.id).await? {
+        if placement.region(region.id).await?.is_some() {
             // One batch: either none of the pieces is there after a crash, or all are.
             let pieces = cut(&mut placement, &region, api).await?;
-            save(&*engine, |batch| pieces.iter().for_each(|piece| save_region(piece, batch)))?;
+            save(&*engine, |batch| {
+                pieces.into_iter().for_each(|piece| save_born(piece, batch));
+            })?;
         } else {
-            save(&*engine, |batch| kiva_kv::local::remove_region(region.id, batch))?;
+            save(&*engine, |batch| meta::remove_region(region.id, batch))?;
         }
     }
     placement.put_store(store).await?;
-    placement.introduce(ident.store, &load_regions(&*engine.snapshot())?).await?;
+    let records: Vec<_> =
+        load_regions(&*engine.snapshot())?.into_iter().map(|(record, _)| record).collect();
+    placement.introduce(ident.store, &records).await?;
     Ok((ident, placement))
 }
 
@@ -399,20 +447,46 @@ impl StoreSelf {
     }
 }
 
+/// Something for the scheduler, from a store loop.
+pub(crate) enum Report {
+    /// A region that is led here.
+    Region(RegionReport),
+    /// A peer that has heard of no leader for long.
+    Doubt(Arc<RegionRecord>, Peer),
+}
+
+/// The port of the store loops: what does not fit is dropped, and said again with the next report.
+pub(crate) struct Reporter(pub(crate) mpsc::Sender<Report>);
+
+impl port::Placement for Reporter {
+    fn report_region(&mut self, report: RegionReport) {
+        let _ = self.0.try_send(Report::Region(report));
+    }
+
+    fn ask_region(&mut self, record: Arc<RegionRecord>, peer: Peer) {
+        let _ = self.0.try_send(Report::Doubt(record, peer));
+    }
+}
+
+/// What the task that talks to the scheduler has at hand.
+pub(crate) struct Conversation {
+    pub(crate) placement: Placement,
+    pub(crate) ident: StoreIdent,
+    pub(crate) me: StoreSelf,
+    pub(crate) router: Router,
+    pub(crate) log: Log,
+    /// From the store loops.
+    pub(crate) reports: mpsc::Receiver<Report>,
+}
+
 /// Reports the store and its regions until `shutdown`: at once, then at every interval, and at once
-/// again when the scheduler comes back after it was away.
-pub async fn report(
-    mut placement: Placement,
-    ident: StoreIdent,
-    me: StoreSelf,
-    router: Router,
-    mut shutdown: Shutdown,
-) {
+/// again when the scheduler comes back after it was away. Steps go to the regions' loops.
+pub(crate) async fn report(mut conversation: Conversation, mut shutdown: Shutdown) {
     let mut lost = false;
+    // The last word of every region that is led here, for a scheduler that was away.
+    let mut latest = BTreeMap::new();
     while !shutdown.is_requested() {
-        let wait = match report_while_connected(&mut placement, ident, &me, &router, &mut shutdown)
-            .await
-        {
+        let wait = match conversation.hold(&mut latest, &mut shutdown).await {
             Ok(()) => Duration::ZERO,
             Err(status) => {
                 if !lost {
@@ -430,58 +504,141 @@ pub async fn report(
     }
 }
 
-/// Returns when the connection breaks, with why; or when the store stops.
-async fn report_while_connected(
-    placement: &mut Placement,
-    ident: StoreIdent,
-    me: &StoreSelf,
-    router: &Router,
-    shutdown: &mut Shutdown,
-) -> Result<(), Status> {
-    let (regions, requests) = mpsc::channel(1);
-    let streaming = placement.pd.region_heartbeat(ReceiverStream::new(requests));
-    let mut answers = timeout(PLACEMENT_TIMEOUT, streaming)
-        .await
-        .map_err(|_| Status::deadline_exceeded("no answer in time"))??
-        .into_inner();
-    loop {
-        for region in router.regions() {
-            let report = region_report(placement, &router.store(), &region);
-            timeout(PLACEMENT_TIMEOUT, regions.send(report))
-                .await
-                .map_err(|_| Status::deadline_exceeded("reports are not taken in time"))?
-                .map_err(|_| Status::unavailable("the stream of reports has ended"))?;
-        }
-        let stats = me.stats(ident.store, router.regions().len());
-        let request = StoreHeartbeatRequest { header: placement.header(), stats: Some(stats) };
-        placement.pd.store_heartbeat(request).await?;
-        let pause = sleep(STORE_HEARTBEAT);
-        tokio::pin!(pause);
+impl Conversation {
+    /// Returns when the connection breaks, with why; or when the store stops.
+    async fn hold(
+        &mut self,
+        latest: &mut BTreeMap<RegionId, RegionReport>,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), Status> {
+        let (regions, requests) = mpsc::channel(REPORTS_QUEUED_MAX);
+        let streaming = self.placement.pd.region_heartbeat(ReceiverStream::new(requests));
+        let mut answers = timeout(PLACEMENT_TIMEOUT, streaming)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no answer in time"))??
+            .into_inner();
         loop {
-            tokio::select! {
-                biased;
-                () = shutdown.requested() => return Ok(()),
-                answer = answers.message() => match answer? {
-                    // A single replica has no step to take.
-                    Some(_) => {}
-                    None => return Err(Status::unavailable("the stream of reports has ended")),
-                },
-                () = &mut pause => break,
+            let led: Vec<_> =
+                self.router.regions().iter().filter(|it| it.is_leader()).cloned().collect();
+            latest.retain(|region, _| led.iter().any(|standing| standing.region.id == *region));
+            for report in latest.values() {
+                send(&regions, self.to_wire(report)).await?;
+            }
+            let stats = self.me.stats(self.ident.store, self.router.regions().len());
+            let header = self.placement.header();
+            let request = StoreHeartbeatRequest { header, stats: Some(stats) };
+            self.placement.pd.store_heartbeat(request).await?;
+            let position = self.log.position();
+            let reported = self.placement.report_log(self.ident.store, position, false).await;
+            reported.map_err(|error| Status::unavailable(error.to_string()))?;
+            let pause = sleep(STORE_HEARTBEAT);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.requested() => return Ok(()),
+                    answer = answers.message() => match answer? {
+                        Some(answer) => self.take(&answer),
+                        None => {
+                            return Err(Status::unavailable("the stream of reports has ended"));
+                        }
+                    },
+                    report = self.reports.recv() => match report {
+                        Some(Report::Region(report)) => {
+                            send(&regions, self.to_wire(&report)).await?;
+                            latest.insert(report.record.region.id, report);
+                        }
+                        Some(Report::Doubt(record, peer)) => self.ask(&record, peer).await?,
+                        // The loops have ended.
+                        None => return Ok(()),
+                    },
+                    () = &mut pause => break,
+                }
             }
         }
     }
+
+    fn to_wire(&self, report: &RegionReport) -> RegionHeartbeatRequest {
+        let down = |(peer, seconds): &(Peer, u64)| PeerStats {
+            peer: Some(wire::peer_to_wire(*peer)),
+            down_seconds: *seconds,
+        };
+        RegionHeartbeatRequest {
+            header: self.placement.header(),
+            region: Some(wire::region_to_wire(&report.record.region)),
+            leader: Some(wire::peer_to_wire(report.leader)),
+            down_peers: report.down.iter().map(down).collect(),
+            pending_peers: report.pending.iter().copied().map(wire::peer_to_wire).collect(),
+            approximate_size: report.approximate_size,
+            term: report.term.0,
+            ..Default::default()
+        }
+    }
+
+    /// Hands a step to the region's loop.
+    fn take(&self, answer: &RegionHeartbeatResponse) {
+        if let Err(error) = accepted("RegionHeartbeat", &answer.header) {
+            tracing::debug!(%error, "a report was refused");
+            return;
+        }
+        match step(answer) {
+            Ok(Some(step)) => self.router.take(step),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a step makes no sense"),
+        }
+    }
+
+    /// Asks after a peer that nobody leads.
+    async fn ask(&mut self, record: &RegionRecord, peer: Peer) -> Result<(), Status> {
+        let region = record.region.id;
+        let known = self.placement.region(region).await;
+        let known = known.map_err(|error| Status::unavailable(error.to_string()))?;
+        if let Some(known) = known
+            && known.peers.iter().all(|listed| listed.id != peer.id)
+        {
+            self.router.take(Step::Removed { region, peer, epoch: known.epoch });
+        }
+        Ok(())
+    }
 }
 
-fn region_report(
-    placement: &Placement,
-    store: &StoreId,
-    region: &Region,
-) -> RegionHeartbeatRequest {
-    RegionHeartbeatRequest {
-        header: placement.header(),
-        region: Some(wire::region_to_wire(region)),
-        leader: region.peer_on(*store).map(wire::peer_to_wire),
-        term: 1,
-        ..Default::default()
+async fn send(
+    regions: &mpsc::Sender<RegionHeartbeatRequest>,
+    report: RegionHeartbeatRequest,
+) -> Result<(), Status> {
+    timeout(PLACEMENT_TIMEOUT, regions.send(report))
+        .await
+        .map_err(|_| Status::deadline_exceeded("reports are not taken in time"))?
+        .map_err(|_| Status::unavailable("the stream of reports has ended"))
+}
+
+/// What the scheduler wants done, if anything.
+fn step(answer: &RegionHeartbeatResponse) -> Result<Option<Step>, WireError> {
+    const BAD_ID: WireError = WireError { field: "region_id", reason: "is 0, which names nothing" };
+    const NO_PEER: WireError = WireError { field: "peer", reason: "is missing" };
+    let region = RegionId::new(answer.region_id).ok_or(BAD_ID)?;
+    if let Some(transfer) = &answer.transfer_leader {
+        let to = wire::peer_from_wire(transfer.peer.as_ref().ok_or(NO_PEER)?)?;
+        return Ok(Some(Step::TransferLeader { region, to }));
     }
+    let asked = match (&answer.change_peer, &answer.change_peer_v2) {
+        (_, Some(several)) => several.changes.as_slice(),
+        (Some(one), None) => std::slice::from_ref(one),
+        (None, None) => return Ok(None),
+    };
+    let epoch = wire::epoch_from_wire(answer.region_epoch.unwrap_or_default());
+    let change = |change: &ChangePeer| {
+        let peer = wire::peer_from_wire(change.peer.as_ref().ok_or(NO_PEER)?)?;
+        Ok(match change.change_type() {
+            ConfChangeType::AddNode => {
+                PeerChange::Add(Peer { role: PeerRole::Voter, ..peer })
+            }
+            ConfChangeType::AddLearnerNode => {
+                PeerChange::Add(Peer { role: PeerRole::Learner, ..peer })
+            }
+            ConfChangeType::RemoveNode => PeerChange::Remove(peer),
+        })
+    };
+    let changes = asked.iter().map(change).collect::<Result<_, WireError>>()?;
+    Ok(Some(Step::ChangePeers { region, epoch, changes }))
 }

@@ -20,21 +20,39 @@ use axum::routing::get;
 use kiva_base::{Clock, ClusterId, StoreId};
 use kiva_engine::disk::DiskEngine;
 use kiva_engine::{Engine, EngineError, Filter};
-use kiva_kv::local::{MetaError, Router, StoreIdent, Writer, load_ident};
 use kiva_kv::raw::TtlFilter;
 use kiva_kv::{ApiVersion, Executor};
+use kiva_raftstore::disk::FileDisk;
+use kiva_raftstore::log::{self, Log, LogOpenError};
+use kiva_raftstore::meta::{MetaError, StoreIdent, load_ident};
+use kiva_raftstore::open::{self, Assembly};
+use kiva_raftstore::options::Options;
+use kiva_raftstore::router::Router;
+use kiva_raftstore::runtime::{Loop, Threads};
 use serde_json::json;
 use tonic::service::Routes;
 
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, StoreConfig};
-use crate::placement::{self, PlacementError, StoreSelf};
+use crate::limits::REPORTS_QUEUED_MAX;
+use crate::placement::{self, Conversation, PlacementError, Reporter, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
 use crate::service::store::StoreService;
 use runtime::{Courier, ReadPool};
 
 /// Folder of the engine inside the data directory.
 const ENGINE_FOLDER: &str = "data";
+/// Until there is a way to other stores.
+struct Offline;
+
+impl kiva_raftstore::transport::Transport for Offline {
+    fn send(&mut self, _: StoreId, _: kiva_raftstore::transport::Envelope) {}
+    fn flush(&mut self) {}
+    fn send_snapshot(&mut self, _: StoreId, _: kiva_raftstore::transport::OutgoingSnapshot) {}
+}
+
+/// Folder of the log.
+const LOG_FOLDER: &str = "log";
 
 /// Why a store did not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +76,12 @@ pub enum StoreError {
     /// The store's own records cannot be read.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// The log did not open.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+    /// The replicas could not be brought back to life.
+    #[error(transparent)]
+    Replicas(#[from] open::OpenError),
     /// No scheduler, or one that refuses.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -97,8 +121,7 @@ pub struct RunningStore {
     status: Serving,
     courier: Courier,
     failure: Shutdown,
-    writer: Writer,
-    engine: Arc<DiskEngine>,
+    threads: Threads,
 }
 
 /// Starts a store on sockets that are already bound, and returns when it serves and the scheduler
@@ -133,9 +156,30 @@ pub fn run(
     let settling = placement::settle(placement, me.clone(), known, api, engine.clone());
     let (ident, placement) = courier.wait(settling)?;
 
-    let router = Router::open(ident.store, engine.clone())?;
+    let opened = open_log(config)?;
+    let (store, position) = (ident.store, opened.position);
+    let mut asking = placement.clone();
+    let lost_below = courier
+        .wait(async move { asking.report_log(store, position, known.is_some()).await })?;
+    let engine_port: Arc<dyn Engine> = engine.clone();
+    let loops = kiva_raftstore::runtime::loops(config.cores());
+    let options = Options::new(random_seed());
+    let assembly =
+        open::open(store, &options, &engine_port, opened, clock.clone(), loops, lost_below)?;
+    let Assembly { router, inbox, cores, log } = assembly;
+    let (reporter, reports) = tokio::sync::mpsc::channel(REPORTS_QUEUED_MAX);
+    let loops = cores.into_iter().map(|core| Loop {
+        store: core.store,
+        apply: core.apply,
+        mailbox: core.mailbox,
+        transport: Box::new(Offline),
+        placement: Box::new(Reporter(reporter.clone())),
+    });
     let (alive, failure) = crate::runtime::shutdown();
-    let writer = Writer::start(&router, alive).map_err(io_error("start", "the writer's thread"))?;
+    let threads =
+        Threads::start(loops.collect(), engine_port, log.clone(), clock.clone(), alive)
+            .map_err(io_error("start", "the threads of the replicas"))?;
+    drop(reporter);
     let pool = ReadPool::start(config.read_threads())
         .map_err(io_error("start", "the threads for long reads"))?;
     let executor = Executor::new(api, router.clone(), clock, Arc::new(pool), random_seed());
@@ -158,8 +202,9 @@ pub fn run(
         serve("status", status_listener, 1, make, shutdown.clone())
             .map_err(io_error("serve", &status_address.to_string()))?
     };
-    courier.report(placement::report(placement, ident, me, router, shutdown));
-    Ok(RunningStore { id: ident.store, serving, status, courier, failure, writer, engine })
+    let conversation = Conversation { placement, ident, me, router, log, reports };
+    courier.report(placement::report(conversation, shutdown));
+    Ok(RunningStore { id: ident.store, serving, status, courier, failure, threads })
 }
 
 impl RunningStore {
@@ -191,8 +236,8 @@ impl RunningStore {
         self.serving.join();
         self.status.join();
         self.courier.join();
-        drop(self.writer);
-        self.engine.flush()?;
+        // Flushes the engine in the end.
+        drop(self.threads);
         Ok(())
     }
 }
@@ -223,6 +268,12 @@ fn open_engine(
     Ok(Arc::new(DiskEngine::open(path, engine)?))
 }
 
+fn open_log(config: &StoreConfig) -> Result<log::Opened, StoreError> {
+    let path = config.data_dir.join(LOG_FOLDER);
+    let disk = FileDisk::open(&path).map_err(io_error("open", &path.display().to_string()))?;
+    Ok(Log::open(Arc::new(disk), log::Options::default())?)
+}
+
 fn check_ident(
     config: &StoreConfig,
     ident: StoreIdent,
@@ -245,11 +296,15 @@ fn status_routes(ident: StoreIdent, router: Router) -> HttpRouter {
         let regions: Vec<_> = router
             .regions()
             .iter()
-            .map(|region| {
+            .map(|standing| {
+                let region = &standing.region;
                 json!({
                     "id": region.id.get(),
                     "conf_ver": region.epoch.conf_ver,
                     "version": region.epoch.version,
+                    "peer_id": standing.peer.id.get(),
+                    "term": standing.term.0,
+                    "leader": standing.leader.map(|leader| leader.id.get()),
                 })
             })
             .collect();

@@ -14,19 +14,28 @@ use kiva_base::{
     Clock, Epoch, Key, KeyRange, Moment, Peer, PeerId, PeerRole, Region, RegionId, StoreId,
 };
 use kiva_engine::memory::MemoryEngine;
-use kiva_engine::{Cf, Engine};
-use kiva_kv::local::{Router, Writer};
+use kiva_engine::{Cf, Engine, WriteBatch};
 use kiva_kv::raw::{Get, Put, PutPair, Scan};
 use kiva_kv::{ApiVersion, Error, Executor, Pool, Target};
+use kiva_raftstore::disk::MemoryDisk;
+use kiva_raftstore::log::{self, Log};
+use kiva_raftstore::meta::{self, RegionRecord};
+use kiva_raftstore::open;
+use kiva_raftstore::options::Options;
+use kiva_raftstore::placement::{Placement, RegionReport};
+use kiva_raftstore::runtime::{Loop, Threads};
+use kiva_raftstore::transport::{Envelope, OutgoingSnapshot, Transport};
 
 /// A store with one region.
 pub(crate) struct Store {
     pub(crate) engine: MemoryEngine,
+    /// Of the log.
+    pub(crate) disk: MemoryDisk,
     pub(crate) executor: Executor,
     pub(crate) clock: Arc<TestClock>,
-    pub(crate) writer: Writer,
-    /// Dangles once the writer has ended.
-    pub(crate) writer_is_alive: Weak<()>,
+    pub(crate) threads: Threads,
+    /// Dangles once one of the threads has ended.
+    pub(crate) is_alive: Weak<()>,
     pub(crate) target: Target,
 }
 
@@ -40,20 +49,55 @@ impl Store {
         Self::on(MemoryEngine::new(), api, range)
     }
 
+    /// A store whose region is born on this engine.
     pub(crate) fn on(engine: MemoryEngine, api: ApiVersion, range: KeyRange) -> Self {
-        let store = StoreId::new(1).expect("not zero");
-        let peer = PeerId::new(3).expect("not zero");
-        let router = Router::open(store, Arc::new(engine.clone())).expect("an empty engine");
-        router.add_region(Region {
+        let mut born = WriteBatch::new();
+        let region = Region {
             id: RegionId::new(2).expect("not zero"),
             range,
             epoch: Epoch { conf_ver: 1, version: 5 },
-            peers: vec![Peer { id: peer, store, role: PeerRole::Voter }],
-        });
+            peers: vec![Peer {
+                id: PeerId::new(3).expect("not zero"),
+                store: StoreId::new(1).expect("not zero"),
+                role: PeerRole::Voter,
+            }],
+        };
+        meta::save_born(region, &mut born);
+        engine.write(&born).expect("memory");
+        engine.flush().expect("memory");
+        Self::reopen(engine, MemoryDisk::new(), api)
+    }
+
+    /// A store on what an earlier one has left.
+    pub(crate) fn reopen(engine: MemoryEngine, disk: MemoryDisk, api: ApiVersion) -> Self {
+        let store = StoreId::new(1).expect("not zero");
         let clock = Arc::new(TestClock::default());
         let alive = Arc::new(());
-        let writer_is_alive = Arc::downgrade(&alive);
-        let writer = Writer::start(&router, alive).expect("a thread");
+        let is_alive = Arc::downgrade(&alive);
+        let port: Arc<dyn Engine> = Arc::new(engine.clone());
+        let options = log::Options { segment_size: 1024 * 1024, ..Default::default() };
+        let opened = Log::open(Arc::new(disk.clone()), options).expect("memory");
+        let has_lived = !opened.regions.is_empty();
+        let assembly = open::open(store, &Options::new(1), &port, opened, clock.clone(), 1, 0)
+            .expect("a region that was just born");
+        let loops = assembly.cores.into_iter().map(|core| Loop {
+            store: core.store,
+            apply: core.apply,
+            mailbox: core.mailbox,
+            transport: Box::new(Alone),
+            placement: Box::new(Alone),
+        });
+        let threads = Threads::start(loops.collect(), port, assembly.log, clock.clone(), alive)
+            .expect("threads");
+        let router = assembly.router;
+        // Alone in its group, it leads as soon as its vote is durable; in a second life only once
+        // nobody can rest on what it may have promised in the first.
+        while !router.regions()[0].is_settled {
+            if has_lived {
+                clock.advance_s(1);
+            }
+            block_on(router.inspect(RegionId::new(2).expect("not zero")));
+        }
         let executor = Executor::new(api, router, clock.clone(), Arc::new(Inline), 7);
         let target = Target {
             region: 2,
@@ -64,7 +108,7 @@ impl Store {
             api: if api == ApiVersion::V2 { ApiVersion::V2 } else { ApiVersion::V1 },
             ..Default::default()
         };
-        Self { engine, executor, clock, writer, writer_is_alive, target }
+        Self { engine, disk, executor, clock, threads, is_alive, target }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<String> {
@@ -94,6 +138,27 @@ impl Store {
             pairs.iter().map(|(k, v)| format!("{}={}", text(k.as_bytes()), text(v))).collect();
         pairs.join(" ")
     }
+}
+
+/// A store that is its whole cluster.
+struct Alone;
+
+impl Transport for Alone {
+    fn send(&mut self, _: StoreId, _: Envelope) {
+        unreachable!("there is nobody else");
+    }
+
+    fn flush(&mut self) {}
+
+    fn send_snapshot(&mut self, _: StoreId, _: OutgoingSnapshot) {
+        unreachable!("there is nobody else");
+    }
+}
+
+impl Placement for Alone {
+    fn report_region(&mut self, _: RegionReport) {}
+
+    fn ask_region(&mut self, _: Arc<RegionRecord>, _: Peer) {}
 }
 
 /// A forward scan of the default family.

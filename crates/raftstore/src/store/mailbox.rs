@@ -63,12 +63,9 @@ impl Mailbox {
         Ok(())
     }
 
-    /// What this store tells itself.
+    /// What this store tells itself. Taken when it is closed, too: what was begun is finished.
     pub fn tell(&self, message: StoreMsg) {
-        let state = self.lock();
-        if !state.is_closed {
-            self.push(state, message);
-        }
+        self.push(self.lock(), message);
     }
 
     pub(crate) fn deliver(&self, envelope: Envelope) {
@@ -100,12 +97,19 @@ impl Mailbox {
     /// Waits until there is something, the mailbox is closed, or `timeout` has passed. Returns
     /// whether it is still open.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let state = self.lock();
-        let waiting = |state: &mut State| state.messages.is_empty() && !state.is_closed;
+        self.wait_while(timeout, |state| state.messages.is_empty() && !state.is_closed)
+    }
+
+    /// Waits until there is something or `timeout` has passed, also when it is closed.
+    pub fn wait_for_more(&self, timeout: Duration) {
+        self.wait_while(timeout, |state| state.messages.is_empty());
+    }
+
+    fn wait_while(&self, timeout: Duration, waiting: impl FnMut(&mut State) -> bool) -> bool {
         let (state, _) = self
             .shared
             .arrived
-            .wait_timeout_while(state, timeout, waiting)
+            .wait_timeout_while(self.lock(), timeout, waiting)
             .unwrap_or_else(PoisonError::into_inner);
         !state.is_closed
     }

@@ -105,6 +105,11 @@ impl StoreConfig {
         if self.grpc_threads == 0 { cores() } else { self.grpc_threads }
     }
 
+    /// Cores of this machine.
+    pub fn cores(&self) -> usize {
+        cores()
+    }
+
     /// Threads for long reads.
     pub fn read_threads(&self) -> usize {
         if self.read_threads == 0 { cores() } else { self.read_threads }

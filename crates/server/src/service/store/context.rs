@@ -44,6 +44,7 @@ impl StoreService {
                 // A version from the future is refused like any other that does not fit.
                 Ok(kvrpcpb::ApiVersion::V2) | Err(_) => ApiVersion::V2,
             },
+            replica_read: context.replica_read,
         }
     }
 }
