@@ -6,6 +6,7 @@
 mod export;
 mod import;
 mod member;
+mod operator;
 mod raw;
 mod region;
 mod rows;
@@ -43,6 +44,8 @@ enum Noun {
     Region(region::RegionArgs),
     /// Stores: the processes that keep data
     Store(store::StoreArgs),
+    /// Operators: what the scheduler is doing with regions
+    Operator(operator::OperatorArgs),
     /// Members of the scheduler
     Member(member::MemberArgs),
     /// Timestamps of the scheduler's oracle
@@ -63,6 +66,7 @@ pub(crate) fn run(args: CtlArgs) -> Result<Status, Failure> {
             Noun::Txn(args) => txn::run(args, connection, &mut out).await,
             Noun::Region(args) => region::run(args, connection, &mut out).await,
             Noun::Store(args) => store::run(&args, connection, &mut out).await,
+            Noun::Operator(args) => operator::run(&args, connection, &mut out).await,
             Noun::Member(args) => member::run(&args, connection, &mut out).await,
             Noun::Tso(args) => tso::run(&args, connection, &mut out).await,
             Noun::Import(args) => import::run(&args, connection, &mut out).await,

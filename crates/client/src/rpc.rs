@@ -4,6 +4,8 @@
 //! them speak the types of this file. `grpc` and `runtime` implement them for production; a test
 //! or a simulator implements them over a map and a list of tasks.
 
+mod placement;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ use kiva_base::{
 };
 
 use kiva_base::api::ApiVersion;
+
+pub use placement::{
+    Operator, OperatorKind, OperatorStatus, RegionDetail, StoreDetail, StoreDisk, StoreHealth,
+};
 
 /// The way to stores.
 pub trait StorePort: Send + Sync {
@@ -35,7 +41,9 @@ pub trait StorePort: Send + Sync {
 /// The way to the scheduler. An implementation knows all members and finds the one that leads.
 ///
 /// All of these may be repeated: none changes anything but [`SchedulerPort::advance_safe_point`],
-/// which only moves forward.
+/// which only moves forward, and [`SchedulerPort::add_operator`], which is refused while its first
+/// attempt runs. What is asked for people only need not be served; a scheduler of another make, and
+/// a port that does not mind people, refuses it.
 pub trait SchedulerPort: Send + Sync {
     /// Draws `count` timestamps, at least one, and returns the **last**: the others lie directly
     /// below it.
@@ -64,6 +72,27 @@ pub trait SchedulerPort: Send + Sync {
     fn safe_point(&self) -> SchedulerFuture<Timestamp>;
     /// Moves the safe point to `to` unless it is already further; returns where it is.
     fn advance_safe_point(&self, to: Timestamp) -> SchedulerFuture<Timestamp>;
+    /// All that is known of a region, for people.
+    fn describe_region(&self, _: RegionId) -> SchedulerFuture<Option<RegionDetail>> {
+        not_for_people()
+    }
+    /// All that is known of a store, for people; `None` when there never was one.
+    fn describe_store(&self, _: StoreId) -> SchedulerFuture<Option<StoreDetail>> {
+        not_for_people()
+    }
+    /// Begins an operator on a region and a store.
+    fn add_operator(&self, _: OperatorKind, _: RegionId, _: StoreId) -> SchedulerFuture<Operator> {
+        not_for_people()
+    }
+    /// The operators that run, and those that ended lately when `with_ended`.
+    fn operators(&self, _with_ended: bool) -> SchedulerFuture<Vec<Operator>> {
+        not_for_people()
+    }
+}
+
+fn not_for_people<T: Send + 'static>() -> SchedulerFuture<T> {
+    let refusal = SchedulerCallError::Refused("this scheduler does not serve people".to_owned());
+    Box::pin(std::future::ready(Err(refusal)))
 }
 
 /// What a call to the scheduler hands back.

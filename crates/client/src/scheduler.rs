@@ -8,7 +8,10 @@ use kiva_base::{Key, KeyRange, RegionId, StoreId, Timestamp};
 use crate::core::Core;
 use crate::error::SchedulerError;
 use crate::limits::REGIONS_PAGE;
-use crate::rpc::{Members, RegionInfo, SchedulerFuture, SchedulerPort, Store};
+use crate::rpc::{
+    Members, Operator, OperatorKind, RegionDetail, RegionInfo, SchedulerFuture, SchedulerPort,
+    Store, StoreDetail,
+};
 use kiva_base::api::KeyMode;
 
 /// Questions to the scheduler. Cheap to clone.
@@ -69,6 +72,35 @@ impl Scheduler {
     /// One region by its id.
     pub async fn region(&self, id: RegionId) -> Result<Option<RegionInfo>, SchedulerError> {
         self.ask(|scheduler| scheduler.region_by_id(id)).await
+    }
+
+    /// All that is known of a region. Served by Kiva's schedulers only, as are the next three.
+    pub async fn describe_region(
+        &self,
+        id: RegionId,
+    ) -> Result<Option<RegionDetail>, SchedulerError> {
+        self.ask(|scheduler| scheduler.describe_region(id)).await
+    }
+
+    /// All that is known of a store; `None` when there never was one with this id.
+    pub async fn describe_store(&self, id: StoreId) -> Result<Option<StoreDetail>, SchedulerError> {
+        self.ask(|scheduler| scheduler.describe_store(id)).await
+    }
+
+    /// Begins an operator, and returns while it runs. Refused when it cannot be, or while another
+    /// runs that was asked for.
+    pub async fn add_operator(
+        &self,
+        kind: OperatorKind,
+        region: RegionId,
+        store: StoreId,
+    ) -> Result<Operator, SchedulerError> {
+        self.ask(|scheduler| scheduler.add_operator(kind, region, store)).await
+    }
+
+    /// The operators that run, by region; then those that ended in the last minutes if wanted.
+    pub async fn operators(&self, with_ended: bool) -> Result<Vec<Operator>, SchedulerError> {
+        self.ask(|scheduler| scheduler.operators(with_ended)).await
     }
 
     /// The region that holds a user's key.

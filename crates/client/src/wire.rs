@@ -6,6 +6,7 @@
 
 pub(crate) mod command;
 pub(crate) mod fault;
+pub(crate) mod placement;
 pub(crate) mod reply;
 pub(crate) mod scheduler;
 

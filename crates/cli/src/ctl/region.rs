@@ -1,17 +1,20 @@
 //! `kiva ctl region`: which keys are where.
 
-use clap::{Args, Subcommand, ValueEnum};
-use kiva_base::{Key, KeyRange, Peer, PeerRole};
-use kiva_client::KeyMode;
-use kiva_client::rpc::RegionInfo;
-use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::json;
+use std::time::Duration;
 
+use clap::{Args, Subcommand, ValueEnum};
+use kiva_base::{Key, KeyRange, Peer, PeerRole, RegionId, StoreId};
+use kiva_client::KeyMode;
+use kiva_client::rpc::{OperatorKind, RegionDetail, RegionInfo};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value, json};
+
+use super::operator;
 use super::scan::parse_limit;
 use crate::connection::Connection;
 use crate::encoding::{Encoding, EncodingArgs, serialize_bytes};
 use crate::exit::{Failure, Status};
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, thousands};
 
 /// Flags of `kiva ctl region`.
 #[derive(Debug, Args)]
@@ -20,7 +23,9 @@ API version 2, are memcomparable there (eight bytes, then a byte that counts pad
 
 Examples:
   kiva ctl region list
-  kiva ctl region find alice --mode txn")]
+  kiva ctl region find alice --mode txn
+  kiva ctl region show 2
+  kiva ctl region transfer-leader 2 4")]
 pub(crate) struct RegionArgs {
     #[command(flatten)]
     encoding: EncodingArgs,
@@ -44,6 +49,29 @@ enum Verb {
         #[arg(long, value_enum, default_value = "raw")]
         mode: ModeArg,
     },
+    /// Show all that is known of a region
+    Show {
+        /// The id of the region
+        #[arg(value_parser = parse_region)]
+        region: RegionId,
+    },
+    /// Let the peer on a store lead
+    TransferLeader(Place),
+    /// Give a store a peer
+    AddPeer(Place),
+    /// Take a store's peer away
+    RemovePeer(Place),
+}
+
+/// A region and a store.
+#[derive(Debug, Args)]
+struct Place {
+    /// The id of the region
+    #[arg(value_parser = parse_region)]
+    region: RegionId,
+    /// The id of the store
+    #[arg(value_parser = parse_store)]
+    store: StoreId,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,6 +79,18 @@ enum ModeArg {
     Raw,
     Txn,
 }
+
+/// The id of a region.
+fn parse_region(text: &str) -> Result<RegionId, String> {
+    text.parse().ok().and_then(RegionId::new).ok_or_else(|| NO_ID.to_owned())
+}
+
+/// The id of a store.
+pub(super) fn parse_store(text: &str) -> Result<StoreId, String> {
+    text.parse().ok().and_then(StoreId::new).ok_or_else(|| NO_ID.to_owned())
+}
+
+const NO_ID: &str = "an id is a number above 0";
 
 /// Asks and answers.
 pub(crate) async fn run(
@@ -85,8 +125,56 @@ pub(crate) async fn run(
                 }
             }
         }
+        Verb::Show { region } => {
+            let scheduler = connection.connect(connection.options()).await?.scheduler();
+            match scheduler.describe_region(region).await? {
+                Some(found) => describe(&found, encoding, out)?,
+                None => return Err(Failure::refused(format!("no region has the id {region}"))),
+            }
+        }
+        Verb::TransferLeader(place) => {
+            operate(OperatorKind::TransferLeader, place, connection, out).await?;
+        }
+        Verb::AddPeer(place) => operate(OperatorKind::AddPeer, place, connection, out).await?,
+        Verb::RemovePeer(place) => {
+            operate(OperatorKind::RemovePeer, place, connection, out).await?
+        }
     }
     Ok(Status::Done)
+}
+
+/// Asks for an operator, and shows how it begins: it goes on by itself.
+async fn operate(
+    kind: OperatorKind,
+    place: Place,
+    connection: &Connection,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let scheduler = connection.connect(connection.options()).await?.scheduler();
+    let begun = scheduler.add_operator(kind, place.region, place.store).await?;
+    operator::show(&[begun], out)
+}
+
+/// All that is known of a region.
+fn describe(found: &RegionDetail, encoding: Encoding, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        out.object(&DetailLine(found))?;
+        return Ok(());
+    }
+    show(std::slice::from_ref(&found.info), encoding, out)?;
+    let down = found.down.iter().map(|(down, since)| format!("{} ({since:?})", peer(down)));
+    let list = |peers: Vec<String>| match peers.is_empty() {
+        true => "none".to_owned(),
+        false => peers.join(" "),
+    };
+    out.line("")?;
+    out.line(&format!("down      {}", list(down.collect())))?;
+    out.line(&format!("pending   {}", list(found.pending.iter().map(peer).collect())))?;
+    let (size, keys) = (thousands(found.size_bytes), thousands(found.keys));
+    out.line(&format!("size      about {size} bytes, {keys} keys"))?;
+    let doing = found.operator.as_ref().map_or("none".to_owned(), operator::sentence);
+    out.line(&format!("operator  {doing}"))?;
+    Ok(())
 }
 
 fn show(regions: &[RegionInfo], encoding: Encoding, out: &mut Output) -> Result<(), Failure> {
@@ -125,31 +213,59 @@ fn peer(peer: &Peer) -> String {
     format!("{}@{}{role}", peer.id, peer.store)
 }
 
+/// A peer as an object.
+fn peer_object(peer: &Peer) -> Value {
+    json!({
+        "id": peer.id.get(),
+        "store": peer.store.get(),
+        "is_learner": peer.role == PeerRole::Learner,
+    })
+}
+
 /// A region as an object.
 struct RegionLine<'a>(&'a RegionInfo);
 
-impl Serialize for RegionLine<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl RegionLine<'_> {
+    fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         let RegionInfo { region, leader } = self.0;
-        let peer = |peer: &Peer| {
-            json!({
-                "id": peer.id.get(),
-                "store": peer.store.get(),
-                "is_learner": peer.role == PeerRole::Learner,
-            })
-        };
-        let peers: Vec<_> = region.peers.iter().map(peer).collect();
+        let peers: Vec<_> = region.peers.iter().map(peer_object).collect();
         let epoch = json!({
             "conf_ver": region.epoch.conf_ver,
             "version": region.epoch.version,
         });
-        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &region.id.get())?;
-        serialize_bytes(&mut map, "start", region.range.start())?;
-        serialize_bytes(&mut map, "end", region.range.end())?;
+        serialize_bytes(map, "start", region.range.start())?;
+        serialize_bytes(map, "end", region.range.end())?;
         map.serialize_entry("epoch", &epoch)?;
-        map.serialize_entry("leader", &leader.as_ref().map(peer))?;
-        map.serialize_entry("peers", &peers)?;
+        map.serialize_entry("leader", &leader.as_ref().map(peer_object))?;
+        map.serialize_entry("peers", &peers)
+    }
+}
+
+impl Serialize for RegionLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.serialize_into(&mut map)?;
+        map.end()
+    }
+}
+
+/// All that is known of a region as an object.
+struct DetailLine<'a>(&'a RegionDetail);
+
+impl Serialize for DetailLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let found = self.0;
+        let down = |(down, since): &(Peer, Duration)| json!({ "peer": peer_object(down), "seconds": since.as_secs() });
+        let mut map = serializer.serialize_map(None)?;
+        RegionLine(&found.info).serialize_into(&mut map)?;
+        map.serialize_entry("term", &found.term.0)?;
+        map.serialize_entry("down", &found.down.iter().map(down).collect::<Vec<_>>())?;
+        let pending: Vec<_> = found.pending.iter().map(peer_object).collect();
+        map.serialize_entry("pending", &pending)?;
+        map.serialize_entry("approximate_size", &found.size_bytes)?;
+        map.serialize_entry("approximate_keys", &found.keys)?;
+        map.serialize_entry("operator", &found.operator.as_ref().map(operator::object))?;
         map.end()
     }
 }

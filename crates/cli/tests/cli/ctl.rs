@@ -79,6 +79,49 @@ fn what_is_not_there_ends_with_one_and_nobody_with_three() {
 }
 
 #[test]
+fn regions_and_stores_are_described_and_regions_operated_on() {
+    let server = Server::playground(&["--stores", "1"]);
+    let object = |args: &[&str]| -> serde_json::Value {
+        let args = [args, &["--json"]].concat();
+        serde_json::from_str(&server.ctl(&args).done()).expect("one object")
+    };
+    let found = object(&["region", "find", "k"]);
+    let (region, store) = (found["id"].to_string(), found["leader"]["store"].to_string());
+    let shown = object(&["region", "show", &region]);
+    assert_eq!(shown["peers"], found["peers"]);
+    assert_eq!((&shown["down"], &shown["pending"]), (&serde_json::json!([]), &shown["down"]));
+    assert!(server.ctl(&["region", "show", &region]).done().contains("operator  none"));
+    let shown = object(&["store", "show", &store]);
+    assert_eq!(
+        (shown["state"].as_str(), shown["health"].as_str()),
+        (Some("up"), Some("connected"))
+    );
+    assert!(shown["leaders"].as_u64() >= Some(1), "{shown}");
+    assert!(server.ctl(&["store", "show", &store]).done().contains("up, connected"));
+
+    // Its peer leads already: there is nothing to do, and that is what is shown afterwards.
+    let done = object(&["region", "transfer-leader", &region, &store]);
+    assert_eq!((&done["region"], done["status"].as_str()), (&found["id"], Some("success")));
+    let list = server.ctl(&["operator", "list", "--ended"]).done();
+    assert!(list.contains("transfer-leader  success"), "{list}");
+    assert_eq!(server.ctl(&["operator", "list", "--json"]).done(), "");
+
+    for (refused, why) in [
+        (&["region", "add-peer", &region, &store][..], "has a peer of region"),
+        (&["region", "add-peer", &region, "99"], "cannot take another peer"),
+        (&["region", "remove-peer", &region, &store], "would have no majority"),
+        (&["region", "transfer-leader", &region, "99"], "has no peer of region"),
+        (&["region", "show", "999999"], "no region has the id 999999"),
+        (&["store", "show", "999999"], "no store has the id 999999"),
+    ] {
+        let refused = server.ctl(refused);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(why), "{refused:?}");
+    }
+    assert_eq!(server.ctl(&["region", "show", "0"]).code, Some(2));
+}
+
+#[test]
 fn bytes_that_are_no_text_come_and_go_unharmed() {
     let server = Server::playground(&["--stores", "1"]);
     server.ctl(&["raw", "put", "--hex", "0x00ff1b", "0a"]).done();

@@ -9,6 +9,10 @@ use kiva_base::codec::DecodeError;
 use kiva_base::{RegionId, StoreId, Timestamp};
 use kiva_proto::keyspacepb::LoadKeyspaceRequest;
 use kiva_proto::keyspacepb::keyspace_client::KeyspaceClient;
+use kiva_proto::kivapb::cluster_client::ClusterClient;
+use kiva_proto::kivapb::{
+    AddOperatorRequest, DescribeRegionRequest, DescribeStoreRequest, ListOperatorsRequest,
+};
 use kiva_proto::pdpb::pd_client::PdClient;
 use kiva_proto::pdpb::{
     GetAllStoresRequest, GetGcSafePointRequest, GetMembersRequest, GetMembersResponse,
@@ -21,10 +25,10 @@ use tonic::{Code, Status, Streaming};
 use super::{channel, describe};
 use crate::limits::MESSAGE_SIZE_MAX;
 use crate::rpc::{
-    Members, RegionInfo, SchedulerCallError as Error, SchedulerFuture, SchedulerPort, Store,
-    StoreState,
+    Members, Operator, OperatorKind, RegionDetail, RegionInfo, SchedulerCallError as Error,
+    SchedulerFuture, SchedulerPort, Store, StoreDetail, StoreState,
 };
-use crate::wire::scheduler as wire;
+use crate::wire::{placement, scheduler as wire};
 
 /// How long one call may take. A scheduler answers from memory.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -50,6 +54,13 @@ struct Leader {
     client: PdClient<Channel>,
     channel: Channel,
     cluster: u64,
+}
+
+impl Leader {
+    /// What only Kiva's schedulers serve.
+    fn ours(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_SIZE_MAX)
+    }
 }
 
 struct TsoStream {
@@ -365,6 +376,64 @@ impl SchedulerPort for SchedulerPd {
             let answer = answer.map_err(failed)?.into_inner();
             wire::header(answer.header)?;
             Ok(Timestamp(answer.new_safe_point))
+        })
+    }
+
+    fn describe_region(&self, id: RegionId) -> SchedulerFuture<Option<RegionDetail>> {
+        self.call(move |leader| async move {
+            let header = header(leader.cluster);
+            let request = DescribeRegionRequest { header, region_id: id.get() };
+            let answer = leader.ours().describe_region(request).await;
+            let mut answer = answer.map_err(failed)?.into_inner();
+            wire::header(answer.header.take())?;
+            Ok(placement::region_detail(answer)?)
+        })
+    }
+
+    fn describe_store(&self, id: StoreId) -> SchedulerFuture<Option<StoreDetail>> {
+        self.call(move |leader| async move {
+            let header = header(leader.cluster);
+            let request = DescribeStoreRequest { header, store_id: id.get() };
+            let answer = leader.ours().describe_store(request).await;
+            let mut answer = answer.map_err(failed)?.into_inner();
+            match wire::header(answer.header.take()) {
+                Err(Error::Refused(why)) if why.contains("not found") => return Ok(None),
+                other => other?,
+            }
+            Ok(Some(placement::store_detail(answer)?))
+        })
+    }
+
+    fn add_operator(
+        &self,
+        kind: OperatorKind,
+        region: RegionId,
+        store: StoreId,
+    ) -> SchedulerFuture<Operator> {
+        self.call(move |leader| async move {
+            let request = AddOperatorRequest {
+                header: header(leader.cluster),
+                kind: placement::operator_kind(kind) as i32,
+                region_id: region.get(),
+                store_id: store.get(),
+            };
+            let answer = leader.ours().add_operator(request).await;
+            let answer = answer.map_err(failed)?.into_inner();
+            wire::header(answer.header)?;
+            let operator = answer.operator.ok_or(DecodeError::Malformed("no operator"))?;
+            Ok(placement::operator(operator)?)
+        })
+    }
+
+    fn operators(&self, with_ended: bool) -> SchedulerFuture<Vec<Operator>> {
+        self.call(move |leader| async move {
+            let header = header(leader.cluster);
+            let request = ListOperatorsRequest { header, with_finished: with_ended };
+            let answer = leader.ours().list_operators(request).await;
+            let answer = answer.map_err(failed)?.into_inner();
+            wire::header(answer.header)?;
+            let operators = answer.operators.into_iter().map(placement::operator);
+            Ok(operators.collect::<Result<_, _>>()?)
         })
     }
 }
