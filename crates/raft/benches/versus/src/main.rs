@@ -1,18 +1,22 @@
 //! What a committed proposal costs here and in other libraries, as a table.
 //!
 //! Started by `cargo bench -p kiva-raft --bench versus`. Times are medians of rounds in which the
-//! libraries take turns, so that a busy machine is busy for both. Instructions are counted by
-//! callgrind, which is given this program with a job done N times and 2N times: the difference is
-//! what N operations cost without the start.
+//! libraries take turns, so that a busy machine is busy for both; those of one thread are of its
+//! CPU time. Instructions are counted by callgrind, which is given this program with a job done N
+//! times and 2N times: the difference is what N operations cost without the start.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kiva_raft_versus::{Flight, Flyer, Job, Library};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Rounds of a measurement, after one that does not count.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
+
+/// What a round lasts at least: long beside what the kernel does now and then.
+const ROUND: Duration = Duration::from_millis(20);
 
 /// One figure for each library.
 #[derive(Clone, Copy)]
@@ -100,18 +104,25 @@ fn compare() {
 /// Nanoseconds per operation, their ratio, and messages per operation.
 fn time(job: Job) -> (Pair, f64, Pair) {
     let mut works = Library::ALL.map(|library| job.prepare(library));
-    let sent = works.each_ref().map(|work| work.messages());
-    let mut rounds = Vec::new();
-    for _ in 0..=ROUNDS {
-        let [kiva, raft_rs] = works.each_mut().map(|work| {
-            let elapsed = timed(|| work.run(job.count()));
-            elapsed.as_nanos() as f64 / job.count() as f64
-        });
-        rounds.push(Pair { kiva, raft_rs });
-    }
-    rounds.remove(0);
-    let done = (job.count() * (ROUNDS as u64 + 1)) as f64;
-    let messages = [0, 1].map(|side| (works[side].messages() - sent[side]) as f64 / done);
+    let messages = works.each_mut().map(|work| {
+        let before = work.messages();
+        work.run(job.count());
+        (work.messages() - before) as f64 / job.count() as f64
+    });
+    let repeats = works.each_mut().map(|work| {
+        let once = cpu_time(|| work.run(job.count()));
+        ROUND.as_nanos().div_ceil(once.as_nanos().max(1)) as u64
+    });
+    let rounds: Vec<Pair> = (0..ROUNDS)
+        .map(|_| {
+            let nanos = |side: usize| {
+                let count = repeats[side] * job.count();
+                cpu_time(|| works[side].run(count)).as_nanos() as f64 / count as f64
+            };
+            let [kiva, raft_rs] = [0, 1].map(nanos);
+            Pair { kiva, raft_rs }
+        })
+        .collect();
     let nanos = Pair {
         kiva: median(rounds.iter().map(|round| round.kiva)),
         raft_rs: median(rounds.iter().map(|round| round.raft_rs)),
@@ -126,11 +137,15 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-#[expect(clippy::disallowed_methods, reason = "time is what is measured")]
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
+/// How long this thread was at work.
+fn cpu_time(work: impl FnOnce()) -> Duration {
+    let now = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let start = now();
     work();
-    start.elapsed()
+    now() - start
 }
 
 /// What the program beside this one has counted.
@@ -189,7 +204,7 @@ fn print_proposals(rows: &[Row]) {
     println!("\nPer committed proposal, on every node of the group together, in one thread:\n");
     println!(
         "{:>18} {:>23} {:>23} {:>17} {:>17}",
-        "", "nanoseconds", "instructions", "allocations", "messages"
+        "", "ns of CPU", "instructions", "allocations", "messages"
     );
     let names = |wide: bool| match wide {
         true => format!("{:>8} {:>8} {:>5}", "kiva", "raft-rs", "ratio"),
@@ -225,7 +240,7 @@ fn print_instructions(pair: Option<Pair>) -> String {
 
 fn print_idle(rows: &[Row]) {
     println!("\nA group that is idle:\n");
-    println!("{:<38} {:>23} {:>23}", "", "nanoseconds", "instructions");
+    println!("{:<38} {:>23} {:>23}", "", "ns of CPU", "instructions");
     let names = format!("{:>8} {:>8} {:>5}", "kiva", "raft-rs", "ratio");
     println!("{:<38} {names} {names}", "");
     for row in rows {
