@@ -68,6 +68,19 @@ pub(crate) struct Peer {
     /// A snapshot whose data is here, until consensus takes it or something newer.
     incoming: Option<(EntryId, Received)>,
     clock: Ticks,
+    /// What the scheduler was last told of the others.
+    told: Followers,
+    /// Who was silent at the last look.
+    silent: Vec<PeerName>,
+}
+
+/// Members that a leader has to say something about.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct Followers {
+    /// Silent for longer than an election timeout.
+    down: Vec<PeerName>,
+    /// Still being sent what they lack.
+    pending: Vec<PeerName>,
 }
 
 /// What a peer is doing besides taking part.
@@ -106,6 +119,20 @@ struct Ticks {
     without_leader: u64,
     /// Until the region is reported again.
     until_report: u64,
+    /// The count when the followers were last looked at.
+    looked: u64,
+}
+
+impl Ticks {
+    /// Whether it is time to look who has been silent: a little less often than consensus forgets
+    /// who was active, so that two looks in a row never both come right after that.
+    fn look(&mut self, election_ticks: u32) -> bool {
+        let is_time = self.count >= self.looked + u64::from(election_ticks) + 3;
+        if is_time {
+            self.looked = self.count;
+        }
+        is_time
+    }
 }
 
 /// What a person may ask about a peer.
@@ -178,6 +205,7 @@ impl Peer {
             interval: options.tick,
             without_leader: 0,
             until_report: 0,
+            looked: 0,
         };
         Ok(Self {
             name,
@@ -194,6 +222,8 @@ impl Peer {
             reads: Reads::default(),
             incoming: None,
             clock,
+            told: Followers::default(),
+            silent: Vec::new(),
         })
     }
 

@@ -14,8 +14,8 @@ use kiva_base::{
 };
 use kiva_engine::{Engine, EngineError, WriteBatch};
 use kiva_kv::ApiVersion;
-use kiva_proto::kivapb::{GetSettingsRequest, ReportLogRequest};
 use kiva_proto::kivapb::cluster_client::ClusterClient;
+use kiva_proto::kivapb::{GetSettingsRequest, ReportLogRequest};
 use kiva_proto::metapb;
 use kiva_proto::metapb::StoreLabel;
 use kiva_proto::pdpb::pd_client::PdClient;
@@ -27,6 +27,7 @@ use kiva_raftstore::meta::{
 };
 use kiva_raftstore::placement::{self as port, RegionReport, Step};
 use kiva_raftstore::router::Router;
+use kiva_raftstore::snapshot::Folder;
 use kiva_scheduler::wire::{self, WireError};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -40,6 +41,7 @@ use crate::limits::{
     JOIN_TIMEOUT, PLACEMENT_PAUSE, PLACEMENT_TIMEOUT, REPORTS_QUEUED_MAX, STORE_HEARTBEAT,
 };
 use crate::runtime::Shutdown;
+use crate::transport::SchedulerAddresses;
 
 /// Why the scheduler does not help.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +233,11 @@ impl Placement {
         }
         accepted("Bootstrap", &response.header)?;
         Ok(true)
+    }
+
+    /// Where the other stores are.
+    pub(crate) fn addresses(&self) -> SchedulerAddresses {
+        SchedulerAddresses::new(self.cluster, self.pd.clone())
     }
 
     /// Says where the log ends. The answer: peers of this store with smaller ids have forgotten
@@ -475,6 +482,9 @@ pub(crate) struct Conversation {
     pub(crate) me: StoreSelf,
     pub(crate) router: Router,
     pub(crate) log: Log,
+    /// Where snapshots wait; what nobody needs any more is removed with every report.
+    pub(crate) snapshots: Folder,
+    pub(crate) clock: Arc<dyn Clock>,
     /// From the store loops.
     pub(crate) reports: mpsc::Receiver<Report>,
 }
@@ -528,6 +538,9 @@ impl Conversation {
             let header = self.placement.header();
             let request = StoreHeartbeatRequest { header, stats: Some(stats) };
             self.placement.pd.store_heartbeat(request).await?;
+            if let Err(error) = self.snapshots.collect(self.clock.now()) {
+                tracing::warn!(%error, "old snapshots could not be removed");
+            }
             let position = self.log.position();
             let reported = self.placement.report_log(self.ident.store, position, false).await;
             reported.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -630,9 +643,7 @@ fn step(answer: &RegionHeartbeatResponse) -> Result<Option<Step>, WireError> {
     let change = |change: &ChangePeer| {
         let peer = wire::peer_from_wire(change.peer.as_ref().ok_or(NO_PEER)?)?;
         Ok(match change.change_type() {
-            ConfChangeType::AddNode => {
-                PeerChange::Add(Peer { role: PeerRole::Voter, ..peer })
-            }
+            ConfChangeType::AddNode => PeerChange::Add(Peer { role: PeerRole::Voter, ..peer }),
             ConfChangeType::AddLearnerNode => {
                 PeerChange::Add(Peer { role: PeerRole::Learner, ..peer })
             }

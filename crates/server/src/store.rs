@@ -29,6 +29,7 @@ use kiva_raftstore::open::{self, Assembly};
 use kiva_raftstore::options::Options;
 use kiva_raftstore::router::Router;
 use kiva_raftstore::runtime::{Loop, Threads};
+use kiva_raftstore::snapshot::Folder;
 use serde_json::json;
 use tonic::service::Routes;
 
@@ -38,21 +39,15 @@ use crate::limits::REPORTS_QUEUED_MAX;
 use crate::placement::{self, Conversation, PlacementError, Reporter, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
 use crate::service::store::StoreService;
+use crate::transport::{Me, Network, TransportOptions};
 use runtime::{Courier, ReadPool};
 
 /// Folder of the engine inside the data directory.
 const ENGINE_FOLDER: &str = "data";
-/// Until there is a way to other stores.
-struct Offline;
-
-impl kiva_raftstore::transport::Transport for Offline {
-    fn send(&mut self, _: StoreId, _: kiva_raftstore::transport::Envelope) {}
-    fn flush(&mut self) {}
-    fn send_snapshot(&mut self, _: StoreId, _: kiva_raftstore::transport::OutgoingSnapshot) {}
-}
-
 /// Folder of the log.
 const LOG_FOLDER: &str = "log";
+/// Folder of snapshots that are being received, or wait to be installed.
+const SNAPSHOT_FOLDER: &str = "snapshots";
 
 /// Why a store did not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +117,7 @@ pub struct RunningStore {
     courier: Courier,
     failure: Shutdown,
     threads: Threads,
+    network: Network,
 }
 
 /// Starts a store on sockets that are already bound, and returns when it serves and the scheduler
@@ -159,38 +155,54 @@ pub fn run(
     let opened = open_log(config)?;
     let (store, position) = (ident.store, opened.position);
     let mut asking = placement.clone();
-    let lost_below = courier
-        .wait(async move { asking.report_log(store, position, known.is_some()).await })?;
+    let lost_below =
+        courier.wait(async move { asking.report_log(store, position, known.is_some()).await })?;
     let engine_port: Arc<dyn Engine> = engine.clone();
     let loops = kiva_raftstore::runtime::loops(config.cores());
     let options = Options::new(random_seed());
     let assembly =
         open::open(store, &options, &engine_port, opened, clock.clone(), loops, lost_below)?;
     let Assembly { router, inbox, cores, log } = assembly;
+    let me_there = Me { cluster, store };
+    let addresses = Arc::new(placement.addresses());
+    let network = Network::start(
+        me_there,
+        addresses,
+        inbox,
+        clock.clone(),
+        TransportOptions::new(random_seed()),
+    )
+    .map_err(io_error("start", "the thread that sends to other stores"))?;
+    let path = config.data_dir.join(SNAPSHOT_FOLDER);
+    let disk = FileDisk::open(&path).map_err(io_error("open", &path.display().to_string()))?;
+    let folder = Folder::open(Arc::new(disk), clock.now())
+        .map_err(io_error("look through", &path.display().to_string()))?;
     let (reporter, reports) = tokio::sync::mpsc::channel(REPORTS_QUEUED_MAX);
     let loops = cores.into_iter().map(|core| Loop {
         store: core.store,
         apply: core.apply,
         mailbox: core.mailbox,
-        transport: Box::new(Offline),
+        transport: Box::new(network.transport()),
         placement: Box::new(Reporter(reporter.clone())),
     });
     let (alive, failure) = crate::runtime::shutdown();
-    let threads =
-        Threads::start(loops.collect(), engine_port, log.clone(), clock.clone(), alive)
-            .map_err(io_error("start", "the threads of the replicas"))?;
+    let threads = Threads::start(loops.collect(), engine_port, log.clone(), clock.clone(), alive)
+        .map_err(io_error("start", "the threads of the replicas"))?;
     drop(reporter);
     let pool = ReadPool::start(config.read_threads())
         .map_err(io_error("start", "the threads for long reads"))?;
-    let executor = Executor::new(api, router.clone(), clock, Arc::new(pool), random_seed());
+    let executor = Executor::new(api, router.clone(), clock.clone(), Arc::new(pool), random_seed());
 
     let serving = {
         let (executor, stop) = (executor.clone(), shutdown.clone());
+        let peers = network.service(folder.clone(), shutdown.clone());
         let make = move || {
             let service = StoreService::new(cluster, executor.clone(), stop.clone());
             let (health, health_service) = tonic_health::server::health_reporter();
             drop(health);
-            let grpc = Routes::new(service.into_server()).add_service(health_service);
+            let grpc = Routes::new(service.into_server())
+                .add_service(peers.clone().into_server())
+                .add_service(health_service);
             Doors::new(grpc, HttpRouter::new())
         };
         serve("store", listener, config.grpc_threads(), make, shutdown.clone())
@@ -202,9 +214,10 @@ pub fn run(
         serve("status", status_listener, 1, make, shutdown.clone())
             .map_err(io_error("serve", &status_address.to_string()))?
     };
-    let conversation = Conversation { placement, ident, me, router, log, reports };
+    let conversation =
+        Conversation { placement, ident, me, router, log, snapshots: folder, clock, reports };
     courier.report(placement::report(conversation, shutdown));
-    Ok(RunningStore { id: ident.store, serving, status, courier, failure, threads })
+    Ok(RunningStore { id: ident.store, serving, status, courier, failure, threads, network })
 }
 
 impl RunningStore {
@@ -238,6 +251,7 @@ impl RunningStore {
         self.courier.join();
         // Flushes the engine in the end.
         drop(self.threads);
+        drop(self.network);
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::PoisonError;
 
 use kiva_base::{KeyRange, Peer as PeerName};
-use kiva_raft::{Body, LogWrite, Message, ReadOutcome, Ready};
+use kiva_raft::{Body, LogWrite, Message, ProgressStatus, ReadOutcome, Ready};
 
-use super::{Peer, Phase};
+use super::{Followers, Peer, Phase};
 use crate::apply::ApplyMsg;
 use crate::meta;
 use crate::options::Options;
@@ -51,9 +51,8 @@ impl Peer {
         self.publish();
         self.serve_reads();
         self.send(messages, out);
-        if self.node.is_leader() && self.clock.until_report == 0 {
-            self.clock.until_report = options.report_ticks;
-            self.report(options, out);
+        if self.node.is_leader() {
+            self.maybe_report(options, out);
         }
     }
 
@@ -146,27 +145,47 @@ impl Peer {
         self.reads.on_answer(&context, index, &refusal);
     }
 
-    fn report(&mut self, options: &Options, out: &mut Outbox) {
+    /// Reports the region when it is time, or when somebody fell behind, caught up, fell silent or
+    /// came back.
+    fn maybe_report(&mut self, options: &Options, out: &mut Outbox) {
+        let is_due = self.clock.until_report == 0;
+        let look = self.clock.look(options.election_ticks);
+        if !is_due && !look && self.told.pending.is_empty() {
+            return;
+        }
         let Some(record) = self.record.clone() else { return };
-        let status = self.node.status();
-        let listed = |id| self.peer_of(id);
-        let others = status.progress.iter().filter(|progress| progress.id != status.id);
-        let down = others
-            .clone()
-            .filter(|progress| !progress.is_active)
-            .filter_map(|progress| Some((listed(progress.id)?, options.down_seconds())))
-            .collect();
-        let pending = others
-            .filter(|progress| progress.matched < self.state.truncated.index)
-            .filter_map(|progress| listed(progress.id))
-            .collect();
+        let followers = self.followers(look);
+        if !is_due && followers == self.told {
+            return;
+        }
+        self.clock.until_report = options.report_ticks;
+        let down = followers.down.iter().map(|peer| (*peer, options.down_seconds())).collect();
         out.reports.push(RegionReport {
             record,
             leader: self.name,
             term: kiva_base::Term(self.node.term().0),
             down,
-            pending,
+            pending: followers.pending.clone(),
             approximate_size: 0,
         });
+        self.told = followers;
+    }
+
+    /// Who is behind, and, after a `look`, who has been silent at this one and the one before.
+    fn followers(&mut self, look: bool) -> Followers {
+        let status = self.node.status();
+        let others = status.progress.iter().filter(|progress| progress.id != status.id);
+        let named = |progress: &ProgressStatus| self.peer_of(progress.id);
+        let behind =
+            others.clone().filter(|progress| progress.matched < self.state.truncated.index);
+        let pending = behind.filter_map(named).collect();
+        if !look {
+            return Followers { down: self.told.down.clone(), pending };
+        }
+        let silent: Vec<_> =
+            others.filter(|progress| !progress.is_active).filter_map(named).collect();
+        let down = silent.iter().filter(|peer| self.silent.contains(peer)).copied().collect();
+        self.silent = silent;
+        Followers { down, pending }
     }
 }
