@@ -3,6 +3,7 @@
 mod contract;
 mod crash;
 mod damage;
+mod inspecting;
 mod model;
 mod scenarios;
 mod writing;

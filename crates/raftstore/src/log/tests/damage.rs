@@ -24,8 +24,8 @@ fn written() -> MemoryDisk {
         }
         write(&opened.log, &batch);
     }
-    assert_eq!(opened.log.mark().expect("marks"), true);
-    assert_eq!(opened.log.mark().expect("has nothing to do"), false);
+    assert!(opened.log.mark().expect("marks"));
+    assert!(!opened.log.mark().expect("has nothing to do"));
     crash(&disk)
 }
 

@@ -61,7 +61,8 @@ fn a_range_is_read_exactly_and_within_its_limit() {
 /// Covers 2B-store-append.
 #[test]
 fn an_append_replaces_what_it_overlaps_and_all_behind() {
-    let cases: [(&[(u64, u64)], &[(u64, u64)]); 5] = [
+    type Ids = &'static [(u64, u64)];
+    let cases: [(Ids, Ids); 5] = [
         (&[(4, 4), (5, 5)], &[(4, 4), (5, 5)]),
         (&[(4, 4), (6, 5)], &[(4, 4), (6, 5)]),
         (&[(4, 4), (5, 5), (5, 6)], &[(4, 4), (5, 5), (5, 6)]),
