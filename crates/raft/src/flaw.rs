@@ -57,6 +57,14 @@ pub enum Flaw {
     LeaseFromAnswer,
     /// Voters elect others while the leader's lease runs (thesis §4.2.3).
     NoDefence,
+    /// A voter that learns of a later term forgets what it promised the leader.
+    PromiseByTerm,
+    /// An answer to a heartbeat leaves before its term is durable.
+    AnswerBeforeSync,
+    /// A transfer that was abandoned is not told from one that is under way.
+    HandoverForEver,
+    /// A later term restarts the election timer of a follower (Raft §5.2).
+    TimerByTerm,
     /// A node that is no voter campaigns.
     NonVoterCampaigns,
 }
@@ -97,7 +105,7 @@ impl Flaws {
 #[cfg(feature = "seeded-bugs")]
 impl Flaw {
     /// Every bug, for tests that go through them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::VoteBeforeSync,
         Self::AskBeforeSync,
         Self::AcknowledgeBeforeSync,
@@ -123,6 +131,10 @@ impl Flaw {
         Self::LeaseAcrossTransfer,
         Self::LeaseFromAnswer,
         Self::NoDefence,
+        Self::PromiseByTerm,
+        Self::AnswerBeforeSync,
+        Self::HandoverForEver,
+        Self::TimerByTerm,
         Self::NonVoterCampaigns,
     ];
 }

@@ -546,7 +546,9 @@ impl Node {
         self.state.leader = leader;
         let timeout = self.state.draw_timeout();
         match &mut self.role {
-            Role::Follower(follower) => follower.enter_term(timeout),
+            Role::Follower(follower) if !self.state.config.flaws.has(Flaw::TimerByTerm) => {
+                follower.enter_term(timeout);
+            }
             _ => self.role = Role::Follower(Follower::new(timeout)),
         }
     }

@@ -149,6 +149,9 @@ impl State {
         if term > self.term {
             self.term = term;
             self.vote = None;
+            if self.config.flaws.has(Flaw::PromiseByTerm) {
+                self.promise = Promise::default();
+            }
         }
     }
 
@@ -201,7 +204,8 @@ impl State {
 
     /// Sends what promises that the term, as it is now, is durable.
     pub(crate) fn send_when_term_durable(&mut self, to: NodeId, body: Body) {
-        if self.term == self.saved.term && self.term_write <= self.synced {
+        let is_durable = self.term == self.saved.term && self.term_write <= self.synced;
+        if is_durable || self.config.flaws.has(Flaw::AnswerBeforeSync) {
             self.send(to, body);
         } else {
             self.send_when_durable(to, body);

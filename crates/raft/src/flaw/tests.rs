@@ -8,7 +8,7 @@ use crate::entry::{Entry, Payload};
 use crate::id::{EntryId, Index, NodeId, Term};
 use crate::log::LogSlice;
 use crate::membership::{Change, Leave, Membership, MembershipChange};
-use crate::message::{Body, Message, Round};
+use crate::message::{Body, Message, Round, VoteReason};
 use crate::node::Node;
 use crate::ready::Ready;
 use crate::rng::Rng;
@@ -163,15 +163,44 @@ fn a_lease_counts_from_the_question(flaws: Flaws) {
     assert_eq!(leader.node.lease_ticks(), Some(3));
 }
 
+fn follower_of_two(flaws: Flaws) -> One {
+    let mut follower = One::new(&[], three(), |config| {
+        config.flaws = flaws;
+        config.reads = ReadMode::Lease { ticks: 8 };
+    });
+    follower.hear(2, 1, Body::Heartbeat { commit: Index(0), round: Round(1) });
+    follower
+}
+
+fn a_promise_outlives_its_term(flaws: Flaws) {
+    let mut follower = follower_of_two(flaws);
+    follower.work();
+    // An answer to what it asked long ago.
+    follower.hear(3, 2, Body::VoteReply { granted: false });
+    assert_eq!(follower.node.term(), Term(2));
+    follower.hear(3, 3, Body::Vote { last: at(1, 1), reason: VoteReason::Timeout });
+    assert!(follower.work().is_empty(), "node 2 may be reading by lease");
+}
+
+fn an_answer_waits_for_its_term(flaws: Flaws) {
+    let mut follower = follower_of_two(flaws);
+    let ready = follower.node.ready().unwrap();
+    assert!(ready.messages.is_empty(), "a restart would forget what was promised");
+    let synced = follower.node.on_synced(ready.write.unwrap().synced());
+    assert_eq!(synced.len(), 1);
+}
+
 /// A test, and the bug that it finds.
 type Case = (Flaw, fn(Flaws));
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     (Flaw::CommitUnverified, commits_what_was_verified),
     (Flaw::ElectByOneHalf, elects_by_both_halves),
     (Flaw::CampaignUnapplied, campaigns_by_the_newest_members),
     (Flaw::ReadByEarlierRound, reads_are_confirmed_by_later_answers),
     (Flaw::LeaseFromAnswer, a_lease_counts_from_the_question),
+    (Flaw::PromiseByTerm, a_promise_outlives_its_term),
+    (Flaw::AnswerBeforeSync, an_answer_waits_for_its_term),
 ];
 
 /// Covers OPT-ri-duplicate-context, OPT-lease-send-time, 3A-campaign-unapplied.

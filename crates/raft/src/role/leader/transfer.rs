@@ -13,6 +13,7 @@
 
 use super::Leader;
 use crate::error::TransferError;
+use crate::flaw::Flaw;
 use crate::id::NodeId;
 use crate::message::{Body, Round};
 use crate::state::State;
@@ -62,7 +63,10 @@ impl Leader {
         let id = self.progress[position].id;
         let Some(transfer) = &mut self.transfer else { return };
         if transfer.target == id && transfer.told.is_none() {
-            let round = self.rounds.beyond_handover();
+            let round = match state.config.flaws.has(Flaw::HandoverForEver) {
+                true => Round(u64::MAX),
+                false => self.rounds.beyond_handover(),
+            };
             transfer.told = Some(round);
             state.send(id, Body::TimeoutNow { round });
         }
@@ -87,7 +91,10 @@ impl Leader {
     fn abandon_transfer(&mut self) {
         let Some(transfer) = self.transfer.take() else { return };
         if let Some(round) = transfer.told {
-            self.rounds.pass(round);
+            // A round for ever is a bug that was put in on purpose.
+            if round < Round(u64::MAX) {
+                self.rounds.pass(round);
+            }
         }
     }
 }
