@@ -120,7 +120,7 @@ struct Shared {
 }
 
 impl Network {
-    /// Starts the thread that sends. What arrives, and what becomes of what is sent, goes to `inbox`.
+    /// Starts the thread that sends. The loops hear through `inbox` what arrives and what is lost.
     pub fn start(
         me: Me,
         addresses: Arc<dyn Addresses>,

@@ -176,17 +176,22 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn next(&mut self) -> StoreMsg {
-        if self.taken.is_empty() {
-            self.mailbox.wait(PATIENCE);
-            self.mailbox.take(&mut self.taken);
-        }
+        self.is_something_there(PATIENCE);
         self.taken.pop_front().expect("something happens in time")
     }
 
     /// Whether nothing has happened so far.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        self.mailbox.take(&mut self.taken);
-        self.taken.is_empty()
+        !self.is_something_there(Duration::ZERO)
+    }
+
+    /// Returns as soon as something has happened: whether it has, within `patience`.
+    pub(crate) fn is_something_there(&mut self, patience: Duration) -> bool {
+        if self.taken.is_empty() {
+            self.mailbox.wait(patience);
+            self.mailbox.take(&mut self.taken);
+        }
+        !self.taken.is_empty()
     }
 
     /// The next envelope, whatever comes before it.
