@@ -9,7 +9,7 @@
 //!
 //! - CPU of the whole process per put, the threads of the engine included, and wall time per put;
 //! - bytes that went to files per byte of keys and values;
-//! - what a flush takes when little was written, and how long a writer is held by one;
+//! - what a flush takes when little was written, and how long writers and readers are held;
 //! - what small flushes cost when their keys lie everywhere, merging included.
 
 #![expect(clippy::disallowed_methods, reason = "it measures time, and waits")]
@@ -109,10 +109,10 @@ fn flushes(engine: &dyn Engine, random: &mut u64) {
     );
 }
 
-/// The slowest writes while another thread flushes.
+/// The slowest writes and reads while another thread flushes.
 fn holds(engine: &dyn Engine, random: &mut u64) {
     let done = AtomicBool::new(false);
-    let mut times = Vec::new();
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
     let mut flushed = 0;
     std::thread::scope(|scope| {
         let flusher = scope.spawn(|| {
@@ -127,18 +127,24 @@ fn holds(engine: &dyn Engine, random: &mut u64) {
             let batch = puts(random, Cf::Local, 1);
             let start = Instant::now();
             engine.write(&batch).expect("writes");
-            times.push(start.elapsed());
+            writes.push(start.elapsed());
+            let start = Instant::now();
+            let snapshot = engine.snapshot();
+            snapshot.get(Cf::Local, &random.to_be_bytes()).expect("reads");
+            reads.push(start.elapsed());
             std::thread::sleep(Duration::from_micros(50));
         }
         flushed = flusher.join().expect("flushes");
     });
-    times.sort_unstable();
-    let slow = times.iter().filter(|time| **time > Duration::from_micros(500)).count();
-    println!(
-        "  writes beside {flushed} flushes: {slow} of {} took over 0.5 ms, the slowest {:.2} ms",
-        times.len(),
-        times.last().expect("has written").as_secs_f64() * 1e3
-    );
+    for (name, mut times) in [("writes", writes), ("reads", reads)] {
+        times.sort_unstable();
+        let slow = times.iter().filter(|time| **time > Duration::from_micros(500)).count();
+        println!(
+            "  {name} beside {flushed} flushes: {slow} of {} over 0.5 ms, the slowest {:.2} ms",
+            times.len(),
+            times.last().expect("there are some").as_secs_f64() * 1e3
+        );
+    }
 }
 
 /// Small flushes of keys that lie everywhere.
