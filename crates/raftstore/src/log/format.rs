@@ -2,6 +2,9 @@
 //!
 //! `docs/formats.md` has the layout. Fixed-width numbers are little-endian, the others varints.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use kiva_base::codec::{DecodeError, decode_varint, encode_varint};
 use kiva_base::{Epoch, PeerId, RegionId};

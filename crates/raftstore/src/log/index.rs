@@ -87,21 +87,43 @@ impl CachedRun {
     }
 }
 
-/// What a change of one region means for what all regions share.
+/// What a change of one region means for what all regions share. The first of each kind takes no
+/// memory of its own, and most changes have no second.
 #[derive(Default, Debug)]
 pub(super) struct Effects {
-    /// Segments, and the bytes that are needed of them since: signed.
-    pub(super) live: Vec<(u32, i64)>,
-    /// Runs that are in memory no more.
-    pub(super) uncached: Vec<u64>,
+    live: (u32, i64),
+    more_live: Vec<(u32, i64)>,
+    uncached: Option<u64>,
+    more_uncached: Vec<u64>,
 }
 
 impl Effects {
     fn live(&mut self, segment: u32, bytes: i64) {
-        match self.live.last_mut() {
-            Some((last, sum)) if *last == segment => *sum += bytes,
-            _ => self.live.push((segment, bytes)),
+        if self.live.0 != segment {
+            if self.live.1 != 0 {
+                self.more_live.push(self.live);
+            }
+            self.live = (segment, 0);
         }
+        self.live.1 += bytes;
+    }
+
+    fn uncached(&mut self, ticket: u64) {
+        match self.uncached {
+            None => self.uncached = Some(ticket),
+            Some(_) => self.more_uncached.push(ticket),
+        }
+    }
+
+    /// Segments, and by how many bytes more is needed of them; or less.
+    pub(super) fn all_live(&self) -> impl Iterator<Item = (u32, i64)> {
+        let all = self.more_live.iter().copied().chain([self.live]);
+        all.filter(|(_, bytes)| *bytes != 0)
+    }
+
+    /// Runs that are in memory no more.
+    pub(super) fn all_uncached(&self) -> impl Iterator<Item = u64> {
+        self.uncached.into_iter().chain(self.more_uncached.iter().copied())
     }
 }
 
@@ -253,7 +275,7 @@ impl RegionIndex {
             Some(run) => self.cached.push_back(run),
             // What is in memory ends where the log ends.
             None if !is_first => {
-                effects.uncached.extend(self.cached.drain(..).map(|run| run.ticket));
+                self.cached.drain(..).for_each(|run| effects.uncached(run.ticket));
             }
             None => {}
         }
@@ -308,7 +330,7 @@ impl RegionIndex {
                 self.cached.push_back(run);
                 break;
             }
-            effects.uncached.push(run.ticket);
+            effects.uncached(run.ticket);
         }
         if self.damage.is_some_and(|damage| damage.index >= index && !damage.is_state_lost) {
             self.damage = None;
@@ -355,7 +377,7 @@ impl RegionIndex {
         }
         self.start = start;
         while self.cached.front().is_some_and(|run| run.end() <= start.index.next()) {
-            effects.uncached.extend(self.cached.pop_front().map(|run| run.ticket));
+            self.cached.pop_front().into_iter().for_each(|run| effects.uncached(run.ticket));
         }
         if let Some(run) = self.cached.front_mut()
             && run.first() <= start.index

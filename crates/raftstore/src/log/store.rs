@@ -121,17 +121,19 @@ impl Shared {
     ) {
         let mut effects = Effects::default();
         change(&mut lock(region), &mut effects);
-        if !effects.live.is_empty() {
+        let mut live = effects.all_live().peekable();
+        if live.peek().is_some() {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            for (number, bytes) in effects.live {
+            for (number, bytes) in live {
                 if let Some(segment) = segments.get(&number) {
                     segment.add_live(bytes);
                 }
             }
         }
-        if !effects.uncached.is_empty() {
+        let mut uncached = effects.all_uncached().peekable();
+        if uncached.peek().is_some() {
             let mut cache = lock(&self.cache);
-            effects.uncached.into_iter().for_each(|ticket| cache.release(ticket));
+            uncached.for_each(|ticket| cache.release(ticket));
         }
     }
 

@@ -355,6 +355,13 @@ impl Shared {
         writer.offset = SEGMENT_HEADER as u64;
         writer.footer.clear();
         writer.is_sealed = false;
+        // A handle keeps a file that was removed on the disk. Whoever syncs through one right now
+        // opens another next time.
+        for syncer in &self.syncers {
+            if let Ok(mut syncer) = syncer.try_lock() {
+                syncer.open = None;
+            }
+        }
         Ok(())
     }
 
