@@ -98,3 +98,85 @@ fn peers(region: &Region, added: &[Peer], membership: &Membership) -> Vec<Peer> 
 fn roles_changed(before: &Region, after: &[Peer]) -> u64 {
     before.peers.iter().filter(|peer| !after.contains(peer)).count() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use kiva_base::{Epoch, KeyRange, PeerId, RegionId, StoreId};
+    use kiva_raft::MembershipChange;
+
+    use super::*;
+
+    fn peer(id: u64, store: u64, role: PeerRole) -> Peer {
+        Peer { id: PeerId::new(id).unwrap(), store: StoreId::new(store).unwrap(), role }
+    }
+
+    fn voter(id: u64) -> Peer {
+        peer(id, id, PeerRole::Voter)
+    }
+
+    fn record(peers: Vec<Peer>) -> RegionRecord {
+        RegionRecord::settled(Region {
+            id: RegionId::new(9).unwrap(),
+            range: KeyRange::ALL,
+            epoch: Epoch { conf_ver: 5, version: 2 },
+            peers,
+        })
+    }
+
+    fn entry(conf_ver: u64, changes: Vec<PeerChange>) -> MembershipChange {
+        let asked = ChangePeers { conf_ver, changes };
+        MembershipChange::new(asked.to_raft(), asked.encode())
+    }
+
+    /// Covers 3B-conf-change-duplicate: the second copy has no effect.
+    #[test]
+    fn a_change_decided_under_another_conf_ver_is_refused() {
+        let before = record(vec![voter(1), voter(2)]);
+        let change = entry(5, vec![PeerChange::Add(voter(3))]);
+        let after = changed(&before, &change).unwrap();
+        assert_eq!(after.region.epoch, Epoch { conf_ver: 6, version: 2 });
+        assert_eq!(after.region.peers, [voter(1), voter(2), voter(3)]);
+        let again = changed(&after, &change).unwrap_err();
+        assert!(matches!(again, RegionError::EpochNotMatch { .. }), "{again}");
+    }
+
+    /// Covers 3B-conf-change-duplicate-id.
+    #[test]
+    fn a_peer_is_added_once_and_once_per_store_and_only_what_is_there_is_removed() {
+        let before = record(vec![voter(1), peer(2, 2, PeerRole::Learner)]);
+        let refused = [
+            (PeerChange::Add(peer(1, 7, PeerRole::Voter)), "peer 1 of region 9 is on store 1"),
+            (PeerChange::Add(voter(1)), "peer 1 of region 9 is there already"),
+            (PeerChange::Add(peer(8, 2, PeerRole::Voter)), "store 2 has peer 2 of region 9"),
+            (PeerChange::Remove(voter(7)), "region 9 has no peer 7"),
+        ];
+        for (step, reason) in refused {
+            let error = changed(&before, &entry(5, vec![step])).unwrap_err().to_string();
+            assert!(error.starts_with(reason), "{error}");
+        }
+        let promoted = changed(&before, &entry(5, vec![PeerChange::Add(voter(2))])).unwrap();
+        assert_eq!(promoted.region.peers, [voter(1), voter(2)]);
+    }
+
+    #[test]
+    fn a_joint_change_counts_every_peer_on_the_way_in_and_on_the_way_out() {
+        let before = record(vec![voter(1), voter(2), voter(3)]);
+        let swap = vec![PeerChange::Add(voter(4)), PeerChange::Remove(voter(3))];
+        let joint = changed(&before, &entry(5, swap)).unwrap();
+        assert_eq!(joint.region.epoch.conf_ver, 7);
+        assert!(joint.membership.is_joint());
+        assert_eq!(joint.region.peers, [voter(1), voter(2), voter(3), voter(4)]);
+        let leave = MembershipChange::Leave { context: Default::default() };
+        let after = changed(&joint, &leave).unwrap();
+        assert_eq!(after.region.epoch.conf_ver, 8);
+        assert_eq!(after.region.peers, [voter(1), voter(2), voter(4)]);
+        assert!(!after.membership.is_joint());
+    }
+
+    #[test]
+    fn the_last_voter_stays() {
+        let before = record(vec![voter(1)]);
+        let error = changed(&before, &entry(5, vec![PeerChange::Remove(voter(1))])).unwrap_err();
+        assert!(error.to_string().contains("no voter"), "{error}");
+    }
+}

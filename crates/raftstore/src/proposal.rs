@@ -165,3 +165,109 @@ fn refuse(promises: Promises) {
         promise.resolve(Err(RegionError::StaleCommand.into()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A promise, what its waiter hears, and a count of who holds its guard.
+    struct Watched {
+        answer: oneshot::Receiver<Result<(), ProposeError>>,
+        held: Arc<()>,
+    }
+
+    impl Watched {
+        fn heard(&mut self) -> Option<Result<(), ProposeError>> {
+            self.answer.try_recv().expect("the promise is not dropped without an answer")
+        }
+
+        fn is_held(&self) -> bool {
+            Arc::strong_count(&self.held) > 1
+        }
+    }
+
+    fn promise() -> (Promise, Watched) {
+        let (waiter, answer) = oneshot::channel();
+        let held = Arc::new(());
+        (Promise::new(waiter, Box::new(held.clone())), Watched { answer, held })
+    }
+
+    fn id(term: u64, index: u64) -> EntryId {
+        EntryId::new(kiva_raft::Term(term), Index(index))
+    }
+
+    const STALE: Result<(), ProposeError> = Err(ProposeError::Refused(RegionError::StaleCommand));
+
+    /// Covers 2B-stale-command: nobody gets the answer of the entry that took the place of theirs.
+    #[test]
+    fn an_entry_of_another_term_refuses_those_it_replaced() {
+        let mut proposals = Proposals::default();
+        let (replaced, mut first) = promise();
+        let (later, mut second) = promise();
+        proposals.push(id(3, 7), 0, vec![replaced]);
+        proposals.push(id(3, 8), 0, vec![later]);
+        assert!(proposals.take(id(4, 7)).is_empty());
+        assert_eq!(first.heard(), Some(STALE));
+        assert_eq!(second.heard(), None, "its place is not decided yet");
+        assert!(proposals.take(id(4, 8)).is_empty());
+        assert_eq!(second.heard(), Some(STALE));
+        assert!(proposals.is_empty());
+    }
+
+    #[test]
+    fn the_entry_itself_hands_its_promises_over_and_refuses_older_ones() {
+        let mut proposals = Proposals::default();
+        let (lost, mut first) = promise();
+        let (kept, mut second) = promise();
+        proposals.push(id(3, 7), 0, vec![lost]);
+        proposals.push(id(3, 9), 0, vec![kept]);
+        let taken = proposals.take(id(3, 9));
+        assert_eq!(first.heard(), Some(STALE), "index 7 was decided before");
+        assert_eq!((taken.len(), second.heard(), second.is_held()), (1, None, true));
+        taken.into_iter().for_each(|promise| promise.resolve(Ok(())));
+        assert_eq!((second.heard(), second.is_held()), (Some(Ok(())), false));
+    }
+
+    #[test]
+    fn a_leader_again_refuses_what_its_new_entries_replace() {
+        let mut proposals = Proposals::default();
+        let (replaced, mut first) = promise();
+        proposals.push(id(3, 7), 0, vec![replaced]);
+        let (newer, mut second) = promise();
+        proposals.push(id(5, 7), 0, vec![newer]);
+        assert_eq!((first.heard(), first.is_held()), (Some(STALE), false));
+        assert_eq!(second.heard(), None);
+    }
+
+    /// The latch stays: the entry may be applied yet, and the next on its keys must see it.
+    #[test]
+    fn who_waits_too_long_is_told_that_nobody_knows_and_keeps_its_latch() {
+        let mut proposals = Proposals::default();
+        let (old, mut first) = promise();
+        let (young, mut second) = promise();
+        proposals.push(id(3, 7), 10, vec![old]);
+        proposals.push(id(3, 8), 20, vec![young]);
+        proposals.give_up(20);
+        assert_eq!((first.heard(), first.is_held()), (Some(Err(ProposeError::Unknown)), true));
+        assert_eq!(second.heard(), None);
+        let taken = proposals.take(id(3, 7));
+        taken.into_iter().for_each(|promise| promise.resolve(Ok(())));
+        assert!(!first.is_held(), "told once, released when it is applied");
+    }
+
+    #[test]
+    fn what_a_snapshot_decided_is_unknown() {
+        let mut proposals = Proposals::default();
+        let (covered, mut first) = promise();
+        let (after, mut second) = promise();
+        proposals.push(id(3, 7), 0, vec![covered]);
+        proposals.push(id(3, 8), 0, vec![after]);
+        proposals.skip(Index(7));
+        assert_eq!(first.heard(), Some(Err(ProposeError::Unknown)));
+        assert_eq!(second.heard(), None);
+        proposals.abandon();
+        assert_eq!(second.heard(), Some(Err(ProposeError::Unknown)));
+    }
+}
