@@ -22,7 +22,14 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn invariants_hold_and_the_group_recovers_for_every_seed() {
     if let Some(seed) = number("KIVA_RAFT_SEED") {
-        println!("{:#?}", World::run(seed, true, &Plan::default()));
+        let adjust = match std::env::var("KIVA_RAFT_SWITCH").ok() {
+            None => |_: &mut Config| (),
+            Some(wanted) => {
+                let found = SWITCHES.iter().find(|(name, _)| *name == wanted);
+                found.expect("one of the switches").1
+            }
+        };
+        println!("{:#?}", World::run(seed, true, &Plan { adjust, ..Plan::default() }));
         return;
     }
     let first = number("KIVA_RAFT_FIRST_SEED").unwrap_or(1);
@@ -120,7 +127,13 @@ fn every_switch_alone_and_together_keeps_the_invariants() {
         let mut committed = 0;
         for seed in 1..=count {
             let run = std::panic::catch_unwind(|| World::run(seed, false, &plan));
-            let Ok(run) = run else { panic!("seed {seed} failed with {name}, see above") };
+            let Ok(run) = run else {
+                panic!(
+                    "seed {seed} failed with {name}, see above; every step of it:\n    \
+                     KIVA_RAFT_SWITCH='{name}' KIVA_RAFT_SEED={seed} cargo test -p kiva-raft \
+                     --test model invariants -- --nocapture"
+                );
+            };
             committed += run.committed;
         }
         assert!(committed > 10 * count, "too little is committed with {name}");
