@@ -75,6 +75,9 @@ pub trait LogStore {
     fn entries(&self, first: Index, end: Index, bytes_max: usize) -> Result<Entries, LogError>;
 
     /// A snapshot for `to`, at or beyond `index`. [`LogError::Pending`] while it is being built.
+    ///
+    /// One whose members lack `to` is of no use to it. The node does not send it, and asks once
+    /// more, for one of what is applied by now.
     fn snapshot(&self, to: NodeId, index: Index) -> Result<Snapshot, LogError>;
 }
 
