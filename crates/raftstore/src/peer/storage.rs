@@ -37,11 +37,16 @@ impl PeerStore {
 
 impl LogStore for PeerStore {
     fn initial_state(&self) -> Result<InitialState, LogError> {
-        Ok(InitialState {
-            hard_state: self.log.hard_state(),
-            membership: self.membership.clone(),
-            applied: self.applied,
-        })
+        let mut hard_state = self.log.hard_state();
+        let last = self.last();
+        if hard_state.term < last.term {
+            // A region is born behind an entry of a term that nobody was in; and after a crash a
+            // snapshot can be in place whose term is not in the log yet. In either case this peer
+            // has given no vote in that term.
+            hard_state.term = last.term;
+            hard_state.vote = None;
+        }
+        Ok(InitialState { hard_state, membership: self.membership.clone(), applied: self.applied })
     }
 
     fn first_index(&self) -> Index {
