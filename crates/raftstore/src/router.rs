@@ -131,6 +131,13 @@ impl Router {
         self.shared.regions.all()
     }
 
+    /// Whether the replica of this region here may answer reads now without asking anybody, for
+    /// whoever checks invariants.
+    pub fn holds_lease(&self, region: RegionId) -> bool {
+        let slot = self.shared.regions.get(region);
+        slot.is_some_and(|slot| slot.holds_lease(&slot.standing(), self.shared.clock.now()))
+    }
+
     /// The replica that a client means, if what it believes about it is true. The order of the
     /// checks is that of the protocol: a wrong store is said before a wrong region.
     pub fn replica(&self, header: &Header) -> Result<Replica, RegionError> {

@@ -16,6 +16,7 @@
 //! | [`faults`] | what goes wrong and when, drawn before the run begins |
 //! | [`trace`] | one line per event: a hash of all, and the last ones to read |
 //! | [`play`] | the loop: a cluster, a workload and faults, from a seed to a verdict |
+//! | `world` | the cluster itself: stores, scheduler and clients of the product, on these parts |
 //!
 //! One step is one of: deliver a message, run a round of a loop, finish a write to a disk, poll a
 //! task, commit a fault. When nothing can happen now, the true time moves on to the first moment at
@@ -30,6 +31,8 @@ pub mod network;
 pub mod play;
 pub mod rng;
 pub mod trace;
+#[cfg(feature = "world")]
+pub mod world;
 
 pub use clock::{LocalClock, Time};
 pub use executor::{Executor, Spawner, TaskId};
@@ -39,3 +42,5 @@ pub use network::{Delivery, Link, Network};
 pub use play::{Cluster, Failure, Kit, Summary};
 pub use rng::{Chance, Rng};
 pub use trace::{Trace, TraceHash};
+#[cfg(feature = "world")]
+pub use world::World;

@@ -68,6 +68,11 @@ pub trait Cluster {
     /// Whether everything is as it must be at any time. Asked after every step.
     fn check(&self) -> Result<(), String>;
 
+    /// Whether all that the faults left behind is made up for, and nothing is under way any more.
+    fn is_quiet(&self, _kit: &Kit) -> bool {
+        true
+    }
+
     /// Whether everything is as it must be when all is quiet.
     fn check_quiet(&self) -> Result<(), String>;
 
@@ -128,6 +133,7 @@ pub fn play(
     run.verify();
     run.until(deadline, is_idle)?;
     let verdict = workload.verdict().map_err(|error| Failure(error.to_string()))?;
+    run.until(deadline, |run| run.cluster.is_quiet(run.kit))?;
     run.cluster.check_quiet().map_err(Failure)?;
     Ok(Summary { simulated: run.kit.time.now().elapsed(), steps: run.steps, verdict })
 }

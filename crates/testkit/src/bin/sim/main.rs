@@ -4,27 +4,19 @@
 //! cargo run --release -p kiva-testkit --bin sim -- --seed 42
 //! ```
 //!
-//! What is simulated is a group of three nodes of `kiva_raft` with a register on top.
+//! What is simulated is a cluster of three or five stores, with the product's own loops, log and
+//! replication, whose disks, clocks and networks go wrong: see `kiva_testkit::sim::world`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
 
 mod options;
 mod runtime;
-#[path = "../../../tests/support/toy.rs"]
-mod toy;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use kiva_testkit::sim::play::{attempt, play};
-use kiva_testkit::sim::{Failure, Kit, Profile, Summary, Trace};
-use kiva_testkit::workload::{self, Append, Register, Workload};
+use kiva_testkit::sim::world::{Work, run};
+use kiva_testkit::sim::{Failure, Summary, Trace};
 use options::{Options, USAGE};
-use toy::{Bug, Toy};
-
-const WORKLOADS: [&str; 2] = ["register", "append"];
-
-/// How long the cluster may take to come back to life.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -42,15 +34,15 @@ fn main() -> ExitCode {
     for seed in options.seed..options.seed.saturating_add(options.seeds) {
         let workload = workloads[(seed % workloads.len() as u64) as usize];
         let trace = Trace::keeping(options.lines);
-        let (result, took) = runtime::timed(|| run(seed, workload, &options, &trace));
+        let (result, took) = runtime::timed(|| play(seed, workload, &options, &trace));
         let hash = trace.hash();
         let failure = match result {
             Ok(summary) => {
-                println!("seed {seed} {workload} {hash}: {}", summary.verdict);
+                println!("seed {seed} {} {hash}: {}", workload.name(), summary.verdict);
                 totals.add(&summary, took);
                 let again = Trace::keeping(options.lines);
                 if options.twice {
-                    let _ = run(seed, workload, &options, &again);
+                    let _ = play(seed, workload, &options, &again);
                 }
                 match options.twice && again.hash() != hash {
                     true => Failure(format!("the second run has the hash {}", again.hash())),
@@ -60,7 +52,7 @@ fn main() -> ExitCode {
             Err(failure) => failure,
         };
         print!("{}", trace.story());
-        println!("\nseed {seed} {workload} {hash} FAILED: {failure}");
+        println!("\nseed {seed} {} {hash} FAILED: {failure}", workload.name());
         println!("repeat it with\n  {}", command(seed, workload, &options));
         return ExitCode::FAILURE;
     }
@@ -68,37 +60,23 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn chosen(name: Option<&str>) -> Option<Vec<&'static str>> {
+fn chosen(name: Option<&str>) -> Option<Vec<Work>> {
     match name {
-        None => Some(WORKLOADS.to_vec()),
-        Some(name) => WORKLOADS.into_iter().find(|known| *known == name).map(|name| vec![name]),
+        None => Some(Work::ALL.to_vec()),
+        Some(name) => Work::ALL.into_iter().find(|known| known.name() == name).map(|it| vec![it]),
     }
 }
 
-fn command(seed: u64, workload: &str, options: &Options) -> String {
-    let Options { seconds, .. } = options;
+fn command(seed: u64, work: Work, options: &Options) -> String {
+    let (name, seconds) = (work.name(), options.seconds);
     format!(
-        "cargo run --release -p kiva-testkit --bin sim -- --seed {seed} --workload {workload} \
+        "cargo run --release -p kiva-testkit --bin sim -- --seed {seed} --workload {name} \
          --seconds {seconds}"
     )
 }
 
-fn run(seed: u64, name: &str, options: &Options, trace: &Trace) -> Result<Summary, Failure> {
-    let trouble = Duration::from_secs(options.seconds);
-    let profile = match seed % 3 {
-        0 => Profile::network(trouble),
-        1 => Profile::processes(trouble),
-        _ => Profile::everything(trouble),
-    };
-    let workload: Box<dyn Workload> = match name {
-        "append" => Box::new(Append::new(workload::append::Options::default())),
-        _ => Box::new(Register::new(workload::register::Options::default())),
-    };
-    attempt(|| {
-        let mut kit = Kit::new(seed, trace.clone());
-        let mut cluster = Toy::new(&kit, Bug::None);
-        play(&mut cluster, &mut kit, &*workload, &profile, PATIENCE)
-    })
+fn play(seed: u64, work: Work, options: &Options, trace: &Trace) -> Result<Summary, Failure> {
+    run(seed, work, Duration::from_secs(options.seconds), trace, |_| {})
 }
 
 /// What all seeds come to.

@@ -2,12 +2,12 @@
 
 /// How the program is called.
 pub(crate) const USAGE: &str = "\
-usage: sim [--seed N=1] [--seeds K=1] [--workload NAME|all] [--seconds N=60] [--lines N=400]
+usage: sim [--seed N=1] [--seeds K=1] [--workload NAME|all] [--seconds N=30] [--lines N=400]
            [--twice]
 
   --seed      the first seed
   --seeds     how many, one after the other
-  --workload  register, append, or all of them in turn
+  --workload  register, append, membership, leaders, or all of them in turn
   --seconds   how long faults happen, in simulated time
   --lines     how many lines of the story a failure prints
   --twice     run every seed twice and compare the hashes";
@@ -27,7 +27,7 @@ impl Options {
     /// Reads arguments; an error names the one that is wrong.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options =
-            Self { seed: 1, seeds: 1, workload: None, seconds: 60, lines: 400, twice: false };
+            Self { seed: 1, seeds: 1, workload: None, seconds: 30, lines: 400, twice: false };
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
             if name == "--twice" {
