@@ -197,7 +197,7 @@ pub struct LogStatus {
     pub segments_prepared: u64,
     /// Bytes of all segments that were written.
     pub bytes: u64,
-    /// Bytes of entries that are still needed.
+    /// Bytes of what is still needed, about.
     pub live_bytes: u64,
     /// Bytes of entries in memory.
     pub cached_bytes: u64,

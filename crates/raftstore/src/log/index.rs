@@ -8,7 +8,11 @@ use super::Damage;
 use super::format::{Kind, RegionItem, RunSlot};
 
 /// What a live entry counts besides its bytes, when a segment is weighed.
-pub(super) const SLOT_WEIGHT: u64 = 16;
+const SLOT_WEIGHT: u64 = 16;
+
+/// What anything else that is still needed counts, a hard state for example: about what it takes.
+/// Were it nothing, a segment full of hard states would be taken for an empty one.
+const FACT_WEIGHT: i64 = 32;
 
 /// Where one entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +112,16 @@ impl Effects {
         self.live.1 += bytes;
     }
 
+    /// Something that is not an entry is in another segment now; 0 is none.
+    pub(super) fn moved(&mut self, from: &mut u32, to: u32) {
+        for (segment, bytes) in [(*from, -FACT_WEIGHT), (to, FACT_WEIGHT)] {
+            if segment > 0 {
+                self.live(segment, bytes);
+            }
+        }
+        *from = to;
+    }
+
     fn uncached(&mut self, ticket: u64) {
         match self.uncached {
             None => self.uncached = Some(ticket),
@@ -148,7 +162,7 @@ pub(super) struct RegionIndex {
     is_start_implied: bool,
     /// The newest `start` that the log tells.
     start_logged: Index,
-    /// Where it does.
+    /// Where it does; 0 when it never did.
     start_segment: u32,
     slots: VecDeque<Slot>,
     pub(super) hard_state: HardState,
@@ -211,8 +225,8 @@ impl RegionIndex {
     /// Whether the log has to say again what it knows of the region before `segment` goes.
     pub(super) fn needs(&self, segment: u32) -> bool {
         let hard_state = self.has_hard_state() && self.hard_state_segment <= segment;
-        let start = self.start_logged < self.start.index
-            || (self.start_segment <= segment && self.start != EntryId::ZERO);
+        let start =
+            self.start_logged < self.start.index || (1..=segment).contains(&self.start_segment);
         self.is_known() && (hard_state || start || self.damage.is_some())
     }
 
@@ -243,7 +257,7 @@ impl RegionIndex {
                 None => hard_state,
             };
             if self.hard_state == hard_state {
-                self.hard_state_segment = place.segment;
+                effects.moved(&mut self.hard_state_segment, place.segment);
             }
         }
         if let Some(start) = item.repeated {
@@ -342,13 +356,15 @@ impl RegionIndex {
         self.start = start;
         self.is_start_implied = false;
         self.start_logged = start.index;
-        self.start_segment = segment;
+        effects.moved(&mut self.start_segment, segment);
         self.damage = None;
         self.cuts += 1;
     }
 
     fn clear(&mut self, effects: &mut Effects) {
         self.truncate(Index::ZERO, effects);
+        effects.moved(&mut self.hard_state_segment, 0);
+        effects.moved(&mut self.start_segment, 0);
         let (cuts, zones) = (self.cuts + 1, self.zones);
         *self = Self { cuts, zones, ..Self::default() };
     }
@@ -365,7 +381,7 @@ impl RegionIndex {
         }
         self.is_start_implied = false;
         self.start_logged = self.start_logged.max(start.index);
-        self.start_segment = segment;
+        effects.moved(&mut self.start_segment, segment);
     }
 
     /// Drops the entries up to and including `start`.

@@ -9,8 +9,8 @@ use kiva_raft::{Entries, Entry};
 
 use super::batch::Item as BatchItem;
 use super::format::{Item, Items};
-use super::index::{CachedRun, Place};
-use super::store::{Shared, lock};
+use super::index::{CachedRun, Effects, Place};
+use super::store::{Facts, Shared, lock};
 use super::writer::Pending;
 
 impl Shared {
@@ -63,22 +63,34 @@ impl Shared {
                 });
             }
             Item::Ident(ident) => {
-                let mut facts = lock(&self.facts);
-                facts.count += 1;
-                facts.ident = Some((Bytes::copy_from_slice(ident), place.segment));
+                let ident = Bytes::copy_from_slice(ident);
+                self.change_facts(|facts, effects| {
+                    let mut at = facts.ident.take().map_or(0, |(_, at)| at);
+                    effects.moved(&mut at, place.segment);
+                    facts.ident = Some((ident, at));
+                });
             }
             Item::Dropped(segment) => {
                 self.dropped.fetch_max(*segment, Ordering::Relaxed);
             }
-            Item::Tombstone(region, tombstone) => {
-                let mut facts = lock(&self.facts);
-                facts.count += 1;
-                match tombstone {
-                    Some(it) => facts.tombstones.insert(*region, (*it, place.segment)),
-                    None => facts.tombstones.remove(region),
-                };
-            }
+            Item::Tombstone(region, tombstone) => self.change_facts(|facts, effects| {
+                let mut at = facts.tombstones.remove(region).map_or(0, |(_, at)| at);
+                effects.moved(&mut at, if tombstone.is_some() { place.segment } else { 0 });
+                if let Some(tombstone) = tombstone {
+                    facts.tombstones.insert(*region, (*tombstone, at));
+                }
+            }),
         }
+    }
+
+    fn change_facts(&self, change: impl FnOnce(&mut Facts, &mut Effects)) {
+        let mut effects = Effects::default();
+        {
+            let mut facts = lock(&self.facts);
+            facts.count += 1;
+            change(&mut facts, &mut effects);
+        }
+        self.settle(&effects);
     }
 }
 

@@ -121,6 +121,11 @@ impl Shared {
     ) {
         let mut effects = Effects::default();
         change(&mut lock(region), &mut effects);
+        self.settle(&effects);
+    }
+
+    /// Notes what changes meant for all regions.
+    pub(super) fn settle(&self, effects: &Effects) {
         let mut live = effects.all_live().peekable();
         if live.peek().is_some() {
             let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);

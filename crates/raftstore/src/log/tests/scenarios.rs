@@ -174,3 +174,22 @@ fn entries_left_over_by_a_crash_are_dropped_when_it_is_said_again() {
     opened.log.compact(region(1), Index(50));
     assert_eq!(all(&opened.log, 1), entries(1, 51..61, 200).to_vec());
 }
+
+#[test]
+fn more_hard_states_than_fit_into_a_segment_do_not_keep_the_collector_busy() {
+    let disk = MemoryDisk::new();
+    let log = open(&disk).log;
+    for round in 1..4 {
+        for of in 1..=500 {
+            let mut batch = LogBatch::new();
+            batch.hard_state(region(of), hard_state(round, of, 0));
+            write(&log, &batch);
+        }
+        collect_all(&log);
+    }
+    assert!(log.status().segments_dropped > 10, "{:?}", log.status());
+    let opened = open(&crash(&disk));
+    for of in 1..=500 {
+        assert_eq!(opened.regions[&region(of)].hard_state, hard_state(3, of, 0));
+    }
+}
