@@ -14,7 +14,7 @@
 //! | [`options`] | what can be chosen when it is opened |
 //! | `inspect`, `archive` | nothing is opened that is damaged, foreign or half made |
 //! | `batch` | operations in their order; ranges become deletes |
-//! | `pins` | moments: whole batches, and what is still being read |
+//! | `view` | moments: whole batches, read without waiting for the disk |
 //! | `snapshot` | families are cut out of the one tree |
 //! | `flush` | from memory to tables, and merging those |
 //! | `work`, `runtime` | threads for both, and writers that wait before it is too late |
@@ -26,9 +26,10 @@
 //! system call. The memtable is sealed between batches, under the same lock, so everything that is
 //! ever written to a table is a prefix of the batches.
 //!
-//! **What waits for what.** A switch of versions syncs a manifest under a lock of the library that
-//! reads need too, once per flush or merge: about a millisecond on a good disk. Writes do not need
-//! it, since the active memtable is at hand; only a seal does, which is left to a thread.
+//! **What waits for what.** Every flush and every merge switches to another list of tables, and the
+//! library syncs it under a lock that its own reads and writes need. Ours do not: the active
+//! memtable is at hand, and so is a view of everything. Only a seal needs that lock, and is left to
+//! a thread.
 //!
 //! **The first failure is the last.** A write or flush that failed may have happened or not, so
 //! everything after it is refused, while snapshots keep reading. What remains is to open again.
@@ -41,10 +42,10 @@ mod flush;
 mod ingest;
 mod inspect;
 pub mod options;
-mod pins;
 mod runtime;
 pub(crate) mod size;
 pub(crate) mod snapshot;
+mod view;
 mod work;
 
 use std::fs::File;
@@ -53,7 +54,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use kiva_base::KeyRange;
-use lsm_tree::{AbstractTree, AnyTree, Memtable, SequenceNumberCounter};
+use lsm_tree::{AbstractTree, AnyTree, Memtable, SequenceNumberCounter, Tree};
 
 pub use self::options::Options;
 use crate::limits::TABLE_BYTES_TARGET;
@@ -70,14 +71,14 @@ pub struct TreeEngine {
 /// What the handle, its threads, snapshots and iterators share.
 struct Shared {
     path: PathBuf,
-    tree: AnyTree,
+    tree: Tree,
     /// Held from the first number of a batch until it is visible, so that batches have one order
     /// and whoever holds it knows that none is half inserted. A plain mutex: it is held for
     /// microseconds, and the memtable would serialise writers anyway.
     writer: Mutex<Writer>,
     /// Sequence numbers, for operations and for the library's versions.
     numbers: SequenceNumberCounter,
-    pins: pins::Pins,
+    current: view::Current,
     work: work::Work,
     /// How many threads merge.
     mergers: usize,
@@ -94,6 +95,20 @@ struct Shared {
 struct Writer {
     /// The tree's, kept here because asking for it takes a lock that is held during syncs.
     active: Arc<Memtable>,
+    /// Those whose tables are not known to be there, newest first.
+    sealed: Vec<Arc<Memtable>>,
+}
+
+impl Writer {
+    /// Of a tree without sealed memtables.
+    fn new(tree: &Tree) -> Self {
+        Self { active: tree.active_memtable(), sealed: Vec::new() }
+    }
+
+    /// Newest first.
+    fn memtables(&self) -> Vec<Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.sealed).cloned().collect()
+    }
 }
 
 impl TreeEngine {
@@ -112,15 +127,19 @@ impl TreeEngine {
         let tree = options::config(&directory, options.cache_bytes, &numbers, judging)
             .open()
             .map_err(|error| error::of(&path, "open", error))?;
+        let AnyTree::Standard(tree) = tree else {
+            return Err(error::damaged(&directory, "values lie apart from their keys"));
+        };
         if let Some(highest) = tree.get_highest_persisted_seqno() {
             numbers.fetch_max(highest + 1);
         }
         if found == inspect::Found::Nothing {
             inspect::complete(&path)?;
         }
+        let writer = Writer::new(&tree);
         let shared = Arc::new(Shared {
-            writer: Mutex::new(Writer { active: tree.active_memtable() }),
-            pins: pins::Pins::new(numbers.get()),
+            current: view::Current::new(&tree, writer.memtables(), numbers.get()),
+            writer: Mutex::new(writer),
             work: work::Work::default(),
             mergers: options.threads.saturating_sub(1).max(1),
             memtable_bytes: options.memtable_bytes,
@@ -151,7 +170,7 @@ impl TreeEngine {
         shared.flush()?;
         shared
             .tree
-            .major_compact(TABLE_BYTES_TARGET, shared.pins.horizon())
+            .major_compact(TABLE_BYTES_TARGET, shared.current.moment())
             .map_err(|error| shared.fail(error::of(&shared.path, "merge tables of", error)))?;
         shared.settle();
         Ok(())
@@ -203,7 +222,7 @@ impl Engine for TreeEngine {
         shared.work.wait_for_room();
         let mut writer = shared.lock_writer()?;
         batch::insert(shared, &writer.active, batch)?;
-        shared.pins.publish(shared.numbers.get());
+        shared.current.publish(shared.numbers.get());
         let size = writer.active.size();
         if size >= shared.memtable_bytes {
             // A thread seals it, unless it is late.

@@ -394,31 +394,29 @@ fn take(engine: &dyn Engine, step: &Step) {
     engine.write(&batch).expect("writes");
 }
 
-/// A copy of the files while the engine runs. `current` goes first: what it names is there, and
-/// stays while a snapshot lives.
-fn crashed(engine: &dyn Engine, from: &Path) -> TempDir {
-    let _reader = engine.snapshot();
-    let directory = TempDir::new().expect("makes a directory");
-    let to = directory.path();
-    fs::create_dir_all(to.join("tree/tables")).expect("makes a directory");
-    for name in ["KIVA", "lock", "tree/current"] {
-        fs::copy(from.join(name), to.join(name)).expect("copies");
-    }
-    for folder in ["tree", "tree/tables"] {
-        for entry in fs::read_dir(from.join(folder)).expect("lists") {
-            let name = entry.expect("lists").file_name();
-            let (source, target) = (from.join(folder).join(&name), to.join(folder).join(&name));
-            if name == "current" || name == "tables" {
-                continue;
-            }
-            match fs::copy(source, target) {
-                // Nothing needs what goes meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                done => drop(done.expect("copies")),
+/// A copy of the files while the engine runs. What `current` names is there as long as it names it.
+fn crashed(from: &Path) -> TempDir {
+    let current = || fs::read(from.join("tree/current")).expect("reads");
+    loop {
+        let before = current();
+        let copy = TempDir::new().expect("makes a directory");
+        fs::create_dir_all(copy.path().join("tree/tables")).expect("makes a directory");
+        for folder in ["", "tree", "tree/tables"] {
+            for entry in fs::read_dir(from.join(folder)).expect("lists") {
+                let source = entry.expect("lists").path();
+                let name = source.strip_prefix(from).expect("is below");
+                match fs::copy(&source, copy.path().join(name)) {
+                    _ if source.is_dir() => {}
+                    // Nothing needs what goes meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    done => drop(done.expect("copies")),
+                }
             }
         }
+        if current() == before {
+            return copy;
+        }
     }
-    directory
 }
 
 proptest! {
@@ -445,7 +443,7 @@ proptest! {
                 }
                 Step::Look => {
                     prop_assert_eq!(all(&*tree.snapshot()), now);
-                    let copy = crashed(&tree, directory.path());
+                    let copy = crashed(directory.path());
                     let found = all(&*open(&copy, 1024, 1).snapshot());
                     prop_assert!(possible.contains(&found), "found what never was: {:?}", found);
                 }

@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kiva_base::KeyRange;
-use lsm_tree::{AbstractTree, Guard, InternalValue, Memtable, ValueType};
+use lsm_tree::{InternalValue, Memtable, ValueType};
 
 use super::snapshot::{bounds, stored_key};
 use super::{Shared, error};
@@ -71,10 +71,9 @@ fn covered(shared: &Shared, batch: &WriteBatch) -> Result<Vec<Vec<Bytes>>, Engin
         if let Some(range) = range.filter(|range| !range.is_empty()) {
             let (start, end) = bounds(cf, &range);
             let bounds = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-            for pair in shared.tree.range::<&[u8], _>(bounds, shared.pins.visible(), None) {
-                let key = pair
-                    .key()
-                    .map_err(|e| error::of_read(&shared.path, &shared.tree, bounds, e))?;
+            for pair in shared.current.get().range(bounds) {
+                let (key, _) =
+                    pair.map_err(|e| error::of_read(&shared.path, &shared.tree, bounds, e))?;
                 keys.push(key.into());
             }
             keys.extend(batch.ops().take(position).filter_map(|op| match op {

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::Path;
 
-use lsm_tree::{AbstractTree, AnyTree};
+use lsm_tree::{AbstractTree, Tree};
 
 use super::archive;
 use crate::EngineError;
@@ -21,7 +21,7 @@ pub(super) fn of(path: &Path, action: &'static str, error: lsm_tree::Error) -> E
 /// that may hold these keys are read whole, and the one that is bad is named.
 pub(super) fn of_read(
     path: &Path,
-    tree: &AnyTree,
+    tree: &Tree,
     (start, end): (Bound<&[u8]>, Bound<&[u8]>),
     error: lsm_tree::Error,
 ) -> EngineError {

@@ -9,7 +9,7 @@
 //! manifest that lists it; so what is durable is a prefix of the batches at any time. Writers are
 //! held for the seal only, which swaps two pointers.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use lsm_tree::AbstractTree;
 use lsm_tree::compaction::Leveled;
@@ -21,8 +21,10 @@ use crate::limits::{L0_BYTES_SMALL, L0_TABLES_MERGED, L0_TABLES_MERGED_SMALL, TA
 impl Shared {
     /// Begins a new memtable if the active one holds anything. Call between batches.
     pub(super) fn seal(&self, writer: &mut Writer) {
-        if self.tree.rotate_memtable().is_some() {
+        if let Some(sealed) = self.tree.rotate_memtable() {
+            writer.sealed.insert(0, sealed);
             writer.active = self.tree.active_memtable();
+            self.renew(writer);
             self.work.count_sealed();
         }
     }
@@ -42,10 +44,7 @@ impl Shared {
 
     /// Seals the active memtable if it has so many bytes, and does not keep writers waiting.
     fn seal_apart(&self, bytes: u64) -> Result<(), EngineError> {
-        // A seal needs the lock under which the library syncs a manifest. So that is waited for
-        // before writers are held, and is free now but for the rarest case.
-        drop(self.tree.get_version_history_lock());
-        let mut writer = self.lock_writer()?;
+        let mut writer = self.lock_writer_apart()?;
         if writer.active.size() >= bytes {
             self.seal(&mut writer);
         }
@@ -54,15 +53,18 @@ impl Shared {
 
     /// Writes what is sealed, and waits for whoever is writing it already.
     pub(super) fn flush_sealed(&self) -> Result<(), EngineError> {
+        let sealed = self.lock_writer()?.sealed.clone();
         let lock = self.tree.get_flush_lock();
         // Whoever held the lock may have failed with the very memtables that we wait for.
         self.alive()?;
         let written = self
             .tree
-            .flush(&lock, self.pins.horizon())
+            .flush(&lock, self.current.moment())
             .map_err(|error| self.fail(error::of(&self.path, "write a table to", error)))?;
         drop(lock);
-        if written.is_some() {
+        // All that was sealed before the call is in tables now, whoever wrote it.
+        self.lock_writer()?.sealed.retain(|one| sealed.iter().all(|gone| gone.id() != one.id()));
+        if written.is_some() || !sealed.is_empty() {
             self.settle();
             self.work.ask_merges(self.mergers);
         }
@@ -72,7 +74,7 @@ impl Shared {
     /// Merges tables once, and asks for more when there was something to do.
     pub(super) fn merge(&self) -> Result<(), EngineError> {
         let before = self.tree.current_version().id();
-        match self.tree.compact(Arc::new(self.strategy()), self.pins.horizon()) {
+        match self.tree.compact(Arc::new(self.strategy()), self.current.moment()) {
             Ok(()) => {}
             Err(_) if self.is_closing() => return Ok(()),
             Err(error) => return Err(self.fail(error::of(&self.path, "merge tables of", error))),
@@ -95,23 +97,34 @@ impl Shared {
             .with_table_target_size(shape / u64::from(tables))
     }
 
-    /// After a switch of versions: new readers see the new one, and what only older readers could
-    /// need goes when there are none. Without this a flushed memtable would stay in memory, and
-    /// merged tables on the disk, until the next switch but one.
+    /// After a switch of versions: new readers get the new one, and the library lets go of those
+    /// before it. Readers hold what they read.
     pub(super) fn settle(&self) {
-        if let Ok(writer) = self.lock_writer() {
-            self.pins.publish(self.numbers.get());
-            drop(writer);
+        if let Ok(writer) = self.lock_writer_apart() {
+            self.renew(&writer);
         }
-        let horizon = self.pins.horizon();
         let mut versions = self.tree.get_version_history_lock();
-        if let Err(error) = versions.maintenance(&self.tree.tree_config().path, horizon) {
+        let gone = versions.maintenance(&self.tree.tree_config().path, self.numbers.get());
+        drop(versions);
+        if let Err(error) = gone {
             // It costs space until the next opening, nothing else.
             let path = self.path.display();
             tracing::warn!(%path, %error, "an old manifest could not be removed");
         }
-        drop(versions);
         self.recount();
+    }
+
+    /// Gives new readers the tree as it is now. Call between batches.
+    pub(super) fn renew(&self, writer: &Writer) {
+        self.current.renew(&self.tree, writer.memtables(), self.numbers.get());
+    }
+
+    /// The writer's lock, for what needs the library's lock too. That one is held while a manifest
+    /// is synced, so it is waited for before writers are held, and is free now but for the rarest
+    /// case.
+    fn lock_writer_apart(&self) -> Result<MutexGuard<'_, Writer>, EngineError> {
+        drop(self.tree.get_version_history_lock());
+        self.lock_writer()
     }
 
     fn recount(&self) {

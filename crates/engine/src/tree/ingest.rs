@@ -6,17 +6,18 @@
 //! taken, so writers are held for a few syncs. Tables and lists are synced before they are used. An
 //! ingestion that is given up leaves files which the next opening removes.
 
-use lsm_tree::AbstractTree;
+use lsm_tree::AnyTree;
 
 use super::snapshot::stored_key;
-use super::{Shared, error};
+use super::{Shared, Writer, error};
 use crate::sorted::Checked;
 use crate::{EngineError, SortedItems};
 
 pub(super) fn ingest(shared: &Shared, items: &mut dyn SortedItems) -> Result<(), EngineError> {
     let failed = |error| error::of(&shared.path, "ingest into", error);
     let mut items = Checked::new(items);
-    let mut tables = shared.tree.ingestion().map_err(failed)?;
+    let tree = AnyTree::Standard(shared.tree.clone());
+    let mut tables = tree.ingestion().map_err(failed)?;
     while let Some(item) = items.next()? {
         let key = stored_key(item.cf, &item.key);
         match item.value {
@@ -28,11 +29,11 @@ pub(super) fn ingest(shared: &Shared, items: &mut dyn SortedItems) -> Result<(),
     shared.flush()?;
     shared.work.wait_for_room();
     let mut writer = shared.lock_writer()?;
-    let joined = tables.finish().map_err(|error| shared.fail(failed(error)));
-    // The library has sealed the memtable that we were writing to.
-    writer.active = shared.tree.active_memtable();
+    tables.finish().map_err(|error| shared.fail(failed(error)))?;
+    // The library has sealed the memtable that we were writing to, and written what was sealed.
+    *writer = Writer::new(&shared.tree);
+    shared.renew(&writer);
     drop(writer);
-    joined?;
     shared.settle();
     shared.work.ask_merges(shared.mergers);
     Ok(())

@@ -53,7 +53,7 @@ impl std::fmt::Debug for Options {
 ///
 /// The library would publish every switch of versions as a moment that can be read, also in the
 /// middle of a batch. It gets a counter of its own for that, which nobody reads: what is visible is
-/// decided in [`pins`](super::pins).
+/// decided in [`view`](super::view).
 pub(super) fn config(
     directory: &Path,
     cache_bytes: u64,

@@ -6,12 +6,12 @@
 //! needs no read.
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, AnyTree};
+use lsm_tree::AbstractTree;
 
 /// So many bytes behind what the keys of a table share tell them apart well enough.
 const DIGITS: usize = 12;
 
-pub(crate) fn approximate(tree: &AnyTree, (start, end): &(Bytes, Bytes)) -> u64 {
+pub(crate) fn approximate(tree: &impl AbstractTree, (start, end): &(Bytes, Bytes)) -> u64 {
     tree.current_version()
         .iter_tables()
         .map(|table| {

@@ -1,14 +1,13 @@
-//! Snapshots and iterators: a pinned moment of the one tree, with the family cut out.
+//! Snapshots and iterators: a view of the one tree, with the family cut out.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kiva_base::KeyRange;
-use lsm_tree::{AbstractTree, Guard, IterGuardImpl, SeqNo};
 
-use super::Shared;
-use super::error;
+use super::view::{Pairs, View};
+use super::{Shared, error};
 use crate::{Cf, EngineError, Iter, Order, Snapshot};
 
 /// A key as the tree has it.
@@ -29,57 +28,45 @@ pub(crate) fn bounds(cf: Cf, range: &KeyRange) -> (Bytes, Bytes) {
     (stored_key(cf, range.start()), end)
 }
 
-/// A moment that is being read. Keeps the directory locked, too.
-struct Pinned {
+pub(super) struct TreeSnapshot {
+    view: View,
+    /// Keeps the directory locked, too.
     shared: Arc<Shared>,
-    moment: SeqNo,
 }
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.shared.pins.unpin(self.moment);
-    }
-}
-
-pub(super) struct TreeSnapshot(Arc<Pinned>);
 
 impl TreeSnapshot {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let moment = shared.pins.pin();
-        Self(Arc::new(Pinned { shared: Arc::clone(shared), moment }))
+        Self { view: shared.current.get(), shared: Arc::clone(shared) }
     }
 }
 
 impl Snapshot for TreeSnapshot {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let Pinned { shared, moment } = &*self.0;
         let key = stored_key(cf, key);
-        match shared.tree.get(&key, *moment) {
-            Ok(value) => Ok(value.map(Bytes::from)),
-            Err(error) => {
-                let here = (Bound::Included(&key[..]), Bound::Included(&key[..]));
-                Err(error::of_read(&shared.path, &shared.tree, here, error))
-            }
-        }
+        self.view.get(&key).map_err(|error| {
+            let here = (Bound::Included(&key[..]), Bound::Included(&key[..]));
+            error::of_read(&self.shared.path, &self.shared.tree, here, error)
+        })
     }
 
     fn iter(&self, cf: Cf, range: &KeyRange, order: Order) -> Box<dyn Iter> {
         let (start, end) = bounds(cf, range);
         let rest = (!range.is_empty()).then(|| {
             let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-            self.0.shared.tree.range::<&[u8], _>(range, self.0.moment, None)
+            self.view.range(range)
         });
-        Box::new(TreeIter { rest, order, bounds: (start, end), pinned: Arc::clone(&self.0) })
+        Box::new(TreeIter { rest, order, bounds: (start, end), shared: Arc::clone(&self.shared) })
     }
 }
 
-/// The library's iterator holds the tables it reads; the pin keeps everything else.
+/// The library's iterator holds what it reads.
 struct TreeIter {
     /// `None` at the end.
-    rest: Option<Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>>,
+    rest: Option<Pairs>,
     order: Order,
     bounds: (Bytes, Bytes),
-    pinned: Arc<Pinned>,
+    /// Keeps the directory locked, too.
+    shared: Arc<Shared>,
 }
 
 impl Iter for TreeIter {
@@ -91,13 +78,13 @@ impl Iter for TreeIter {
             Order::Forward => rest.next(),
             Order::Reverse => rest.next_back(),
         };
-        match pair.map(Guard::into_inner) {
+        match pair {
             Some(Ok((key, value))) => Ok(Some((Bytes::from(key).slice(1..), value.into()))),
             Some(Err(error)) => {
                 self.rest = None;
                 let (start, end) = &self.bounds;
                 let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-                let Shared { path, tree, .. } = &*self.pinned.shared;
+                let Shared { path, tree, .. } = &*self.shared;
                 Err(error::of_read(path, tree, range, error))
             }
             None => {

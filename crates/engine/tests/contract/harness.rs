@@ -205,10 +205,18 @@ impl<E: InFiles> Harness for FileHarness<E> {
     }
 
     fn crash(self) -> Self {
-        let copy = TempDir::new().expect("makes a directory");
-        // A copy is no moment: threads of the engine go on. What a reader may need stays.
-        let _reader = self.engine.snapshot();
-        copy_directory(self.directory.path(), copy.path());
+        // A copy is no moment: threads of the engine go on. But what `current` names is there as
+        // long as it names it.
+        let from = self.directory.path();
+        let current = || fs::read(from.join("tree/current")).ok();
+        let copy = loop {
+            let copy = TempDir::new().expect("makes a directory");
+            let before = current();
+            copy_directory(from, copy.path());
+            if current() == before {
+                break copy;
+            }
+        };
         Self::new(copy, self.filter.clone())
     }
 
@@ -217,19 +225,10 @@ impl<E: InFiles> Harness for FileHarness<E> {
     }
 }
 
-/// Copies a directory in use: what names other files goes first, so that these are there, and what
-/// goes meanwhile was named by nothing.
+/// Copies a directory in use. What goes meanwhile was named by nothing.
 pub(crate) fn copy_directory(from: &Path, to: &Path) {
-    let entries = fs::read_dir(from).expect("lists");
-    let mut names: Vec<_> = entries.map(|entry| entry.expect("lists").file_name()).collect();
-    names.sort();
-    if from.join("current").exists() {
-        copy_file(&from.join("current"), &to.join("current")).expect("copies");
-        let entries = fs::read_dir(from).expect("lists");
-        names = entries.map(|entry| entry.expect("lists").file_name()).collect();
-        names.retain(|name| name != "current");
-    }
-    for name in names {
+    for entry in fs::read_dir(from).expect("lists") {
+        let name = entry.expect("lists").file_name();
         let (source, target) = (from.join(&name), to.join(&name));
         if source.is_dir() {
             fs::create_dir(&target).expect("makes a directory");
