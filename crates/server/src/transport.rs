@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A loop never waits here: a flush hands its envelopes to the queue of each store, and a thread of
-//! its own does the rest. One [link](link) per store keeps one stream to it open. What gathers
+//! its own does the rest. One [link] per store keeps one stream to it open. What gathers
 //! while a frame is on its way travels in the next one, so frames grow with the load and nobody
 //! waits for a timer. A slow store holds up only its own queue.
 //!

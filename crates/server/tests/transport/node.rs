@@ -22,7 +22,7 @@ use kiva_server::transport::{
 use tonic::service::Routes;
 
 /// Longer than anything here takes, so that a test that waits for nothing ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const CLUSTER: u64 = 7;
 

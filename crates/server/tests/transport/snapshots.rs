@@ -20,10 +20,13 @@ use kiva_raftstore::meta::{RegionRecord, encode_region};
 use kiva_raftstore::snapshot::{Builder, Id, Meta};
 use kiva_raftstore::transport::{Envelope, Feedback, OutgoingSnapshot, Transport};
 use kiva_raftstore::wire::encode_frames;
+use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::node::{Book, Node, Setup, envelope, greeting, heartbeat, peer, pretend, store};
+use crate::node::{
+    Book, Node, PATIENCE, Setup, envelope, greeting, heartbeat, peer, pretend, store,
+};
 use crate::parts::{Gate, View, WatchedDisk};
 
 const MIB: usize = 1024 * 1024;
@@ -288,11 +291,12 @@ fn messages(envelope: &Envelope, view: &View) -> Vec<SendSnapshotRequest> {
 async fn call(two: &Node, messages: Vec<SendSnapshotRequest>, then_hang: bool) -> Code {
     let mut client = PeersClient::connect(format!("http://{}", two.address)).await.unwrap();
     let messages = stream::iter(messages);
-    let answer = match then_hang {
-        true => client.send_snapshot(messages.chain(stream::pending())).await,
-        false => client.send_snapshot(messages).await,
+    let messages = match then_hang {
+        true => messages.chain(stream::pending()).boxed(),
+        false => messages.boxed(),
     };
-    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+    let answer = timeout(PATIENCE, client.send_snapshot(messages)).await;
+    answer.expect("an answer in time").map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
 /// Covers 2C-receive-corrupt, OPT-snap-checksum for the way between stores.
