@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use kiva_base::{KeyRange, Moment, Peer as PeerName, RegionError, RegionId};
+use kiva_base::{Epoch, KeyRange, Moment, Peer as PeerName, RegionError, RegionId};
 use kiva_engine::Engine;
 use kiva_raft::{
     Config, EntryId, Index, LogWrite, Node, NodeId, OpenError, ReadMode, Receipt, RoleName,
@@ -61,6 +61,9 @@ pub(crate) struct Peer {
     /// Members of the group that the record does not list, as their messages gave them: those who
     /// write to a peer that has no data yet.
     strangers: BTreeMap<NodeId, PeerName>,
+    /// The newest epoch that a message to this peer came with. While it has no data this is all it
+    /// knows of when it became a member.
+    heard: Epoch,
     proposals: Proposals,
     /// Writes of this round, to be merged into entries at its end.
     gathered: Vec<Write>,
@@ -217,6 +220,7 @@ impl Peer {
             state,
             common,
             strangers: BTreeMap::new(),
+            heard: Epoch::default(),
             proposals: Proposals::default(),
             gathered: Vec::new(),
             reads: Reads::default(),
@@ -293,10 +297,11 @@ impl Peer {
     }
 
     /// A message of consensus from a peer of the group.
-    pub(crate) fn step(&mut self, from: PeerName, message: kiva_raft::Message) {
+    pub(crate) fn step(&mut self, from: PeerName, epoch: Epoch, message: kiva_raft::Message) {
         if self.is_doomed() {
             return;
         }
+        self.heard = self.heard.max(epoch);
         self.learn(from);
         let (region_id, peer_id) = (self.region.get(), self.name.id.get());
         let name = message.body.name();
@@ -309,6 +314,7 @@ impl Peer {
     pub(crate) fn step_snapshot(
         &mut self,
         from: PeerName,
+        epoch: Epoch,
         message: kiva_raft::Message,
         last: EntryId,
         file: Received,
@@ -318,7 +324,7 @@ impl Peer {
             return;
         }
         self.incoming = Some((last, file));
-        self.step(from, message);
+        self.step(from, epoch, message);
     }
 
     fn learn(&mut self, from: PeerName) {
@@ -421,7 +427,7 @@ impl Peer {
         self.refuse_gathered(&gone);
         self.proposals.abandon();
         self.reads.refuse_all(&gone);
-        let epoch = self.record.as_ref().map(|record| record.region.epoch).unwrap_or_default();
+        let epoch = self.epoch();
         let tombstone = Tombstone { peer_id_max: self.name.id, epoch };
         out.apply.push(ApplyMsg::Drop(self.region));
         out.log.tombstone(self.region, self.name.id, epoch);
@@ -442,9 +448,11 @@ impl Peer {
             .is_some_and(|record| !record.region.peers.iter().any(|peer| peer.id == self.name.id))
     }
 
-    /// How often its group has changed, as far as it has heard.
-    pub(crate) fn conf_ver(&self) -> u64 {
-        self.record.as_ref().map_or(0, |record| record.region.epoch.conf_ver)
+    /// An epoch in which it was a member: that of its data, or, while it has none, of the group
+    /// that brought it to life. A member that lags may not have heard of it yet, and must not be
+    /// believed when it says that there is no such peer.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.record.as_ref().map_or(self.heard, |record| record.region.epoch)
     }
 
     /// Puts what the peer is now where readers look. Called at the end of a round, before its
@@ -500,7 +508,7 @@ fn region_or_nothing(id: RegionId, record: Option<&RegionRecord>) -> kiva_base::
         || kiva_base::Region {
             id,
             range: KeyRange::ALL,
-            epoch: kiva_base::Epoch::default(),
+            epoch: Epoch::default(),
             peers: Vec::new(),
         },
         |record| record.region.clone(),

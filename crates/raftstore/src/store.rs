@@ -191,7 +191,7 @@ impl Store {
             },
             StoreMsg::Envelope(envelope) => {
                 if let Some((peer, message)) = self.receive(&envelope, now) {
-                    peer.step(envelope.from, message.clone());
+                    peer.step(envelope.from, envelope.epoch, message.clone());
                 }
             }
             StoreMsg::Snapshot(envelope, file) => self.receive_snapshot(&envelope, file, now),
@@ -347,7 +347,8 @@ impl Store {
             return;
         }
         if let Some((peer, message)) = self.receive(envelope, now) {
-            peer.step_snapshot(envelope.from, message.clone(), snapshot.last, file);
+            let (from, epoch) = (envelope.from, envelope.epoch);
+            peer.step_snapshot(from, epoch, message.clone(), snapshot.last, file);
         }
     }
 
@@ -417,7 +418,7 @@ impl Store {
     /// since the peer last heard of a change.
     fn on_removed(&mut self, region: RegionId, name: PeerName, epoch: Epoch) {
         let Some(peer) = self.peers.get_mut(&region) else { return };
-        let is_meant = peer.name().id == name.id && peer.conf_ver() < epoch.conf_ver;
+        let is_meant = peer.name().id == name.id && peer.epoch().conf_ver < epoch.conf_ver;
         if is_meant && !peer.is_leader() {
             peer.doom(&mut self.out);
             self.regions.remove(region);

@@ -86,7 +86,7 @@ impl Peer {
     }
 
     pub(super) fn send(&mut self, messages: Vec<Message>, out: &mut Outbox) {
-        let epoch = self.record.as_ref().map(|record| record.region.epoch).unwrap_or_default();
+        let epoch = self.epoch();
         for message in messages {
             let Some(to) = self.peer_of(message.to) else {
                 tracing::debug!(
