@@ -1,4 +1,4 @@
-//! What does an entry of 256 bytes cost in the log of a store, and how many syncs does a round take?
+//! What does an entry of 256 bytes cost in the log of a store, and how often is it synced?
 //!
 //! ```sh
 //! cargo bench -p kiva-raftstore --bench log

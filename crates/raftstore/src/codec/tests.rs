@@ -1,3 +1,5 @@
+//! Encodings return, and what is no encoding is refused.
+
 use bytes::Bytes;
 use kiva_raft::SliceError;
 use proptest::prelude::*;
@@ -80,7 +82,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_is_refused(slice in slice(), members in membership(), cut: prop::sample::Index) {
+    fn what_is_cut_short_is_refused(
+        slice in slice(), members in membership(), cut: prop::sample::Index,
+    ) {
         let whole = encoded(&slice, encode_slice).bytes;
         let short = whole.slice(..cut.index(whole.len()));
         prop_assert!(decode_slice(&mut Input::new(short)).is_err());

@@ -24,7 +24,8 @@ const READ_MAX: u64 = 1024 * 1024;
 
 /// The part of the log that belongs to one region. A clone is a handle to the same part.
 ///
-/// It shows what is durable. Between two syncs nothing changes but [`first_index`](Self::first_index).
+/// It shows what is durable. Between two syncs nothing changes but
+/// [`first_index`](Self::first_index).
 #[derive(Clone)]
 pub struct RegionLog {
     shared: Arc<Shared>,

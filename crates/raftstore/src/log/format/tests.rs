@@ -1,3 +1,5 @@
+//! Headers, records and directories: as documented, and nothing else.
+
 use kiva_raft::{Entries, Entry, Payload};
 use proptest::prelude::*;
 
@@ -95,7 +97,9 @@ proptest! {
     }
 
     #[test]
-    fn a_directory_that_was_changed_never_panics(at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+    fn a_directory_that_was_changed_never_panics(
+        at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+    ) {
         let entry = |index| {
             let payload = Payload::Command(vec![1; index as usize % 7].into());
             Entry { index: Index(index), term: Term(index / 3), payload }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kiva_base::{Epoch, PeerId, RegionId};
 use kiva_raft::{Entries, Entry, EntryId, HardState, Index, Term};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{collect_all, hard_state, id, open_with, payload, region};
@@ -341,7 +342,7 @@ fn part() -> impl Strategy<Value = Part> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => proptest::collection::vec(part(), 1..4).prop_map(Op::Write),
+        8 => vec(part(), 1..4).prop_map(Op::Write),
         4 => Just(Op::Sync),
         1 => Just(Op::Mark),
         4 => (1..=REGIONS, 0..=100_u64).prop_map(|(of, percent)| Op::Compact(of, percent)),
@@ -355,7 +356,7 @@ proptest! {
 
     #[test]
     fn a_log_is_a_map_that_survives(
-        lives in proptest::collection::vec((proptest::collection::vec(op(), 1..30), any::<u64>()), 1..4),
+        lives in vec((vec(op(), 1..30), any::<u64>()), 1..4),
         cache_bytes in prop_oneof![Just(0), 0..8000_usize],
     ) {
         let options = Options { cache_bytes, ..super::SMALL };
