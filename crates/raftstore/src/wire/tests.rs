@@ -1,3 +1,5 @@
+//! Frames as they are meant, as they are damaged, and as nobody should send them.
+
 use std::sync::Arc;
 
 use kiva_raft::{
