@@ -4,6 +4,11 @@
 //! region ([`regions`]), says up to where old versions may be collected ([`gc`]), and keeps what
 //! must agree in the cluster ([`settings`]).
 //!
+//! It also sees to it that every region has the peers it should have. [`check`] says what is wrong
+//! with a region, given the stores as they are ([`cluster`]); [`operator`] is how it is put right, a
+//! step at a time; the [`coordinator`] tells leaders their steps. Stores that have lost some of
+//! their log are found out by [`amnesia`].
+//!
 //! Decisions are pure: each of these modules holds a value that is told the time and told what was
 //! saved. [`state`] puts them together and lists, as plain commands, the changes that have to
 //! survive; [`Scheduler`] is the handle that decides, saves and applies, in this order.
@@ -11,6 +16,7 @@
 //! ```text
 //!   a request ──▶ decide (memory) ──▶ Command ──▶ engine: write, flush ──▶ State::apply ──▶ answer
 //!   a heartbeat ──▶ State (memory) ┄┄▶ the keeper saves it within a second
+//!               ──▶ Coordinator (memory) ──▶ the next step of its region
 //!   timestamps ──▶ Oracle (memory), below a window that was saved before
 //! ```
 //!
@@ -22,7 +28,8 @@
 //! - The scheduler never changes a region. It believes leaders.
 //!
 //! What is not here yet: there is one member. Commands will go through a log of several members
-//! without changing what they are, and balancing will answer heartbeats with steps.
+//! without changing what they are, and what could be better, not only what is wrong, will be
+//! answered with steps.
 
 pub mod amnesia;
 pub mod check;

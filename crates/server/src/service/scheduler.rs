@@ -26,10 +26,10 @@
 //!    the newcomer tries again. `STORE_TOMBSTONE`: this id is gone for good.
 //! 3. *It lives.* `StoreHeartbeat` and `ReportLog` every ten seconds; the latter also right after
 //!    the first write of a new log, so that a loss is noticed from then on.
-//! 4. *Its leaders report* on one stream of `RegionHeartbeat` per store: at once when leader, epoch,
-//!    peers, down or pending peers change, and once a minute. `leader`, `region` with epoch and
-//!    `term` are needed; a peer in the middle of a joint change has the role `IncomingVoter` or
-//!    `DemotingVoter`.
+//! 4. *Its leaders report* on one stream of `RegionHeartbeat` per store: at once when leader,
+//!    epoch, peers, down or pending peers change, and once a minute. `leader`, `region` with epoch
+//!    and `term` are needed; a peer in the middle of a joint change may have the role
+//!    `IncomingVoter` or `DemotingVoter`, and no step comes then.
 //! 5. *Steps come back* on the stream on which the store of the leader last reported: as an answer
 //!    to a report or unasked, at most one per region, repeated until a report shows its effect.
 //!    Each has `region_id`, `region_epoch`, `target_peer` and one of:
