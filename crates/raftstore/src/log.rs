@@ -309,7 +309,7 @@ impl Log {
 
     /// Entries of the region up to and including `upto` may go: what they did is durable elsewhere.
     /// Takes effect for readers at once. A crash forgets it until [`collect`](Self::collect) has
-    /// freed files since, so whoever opens the log says it again. Indexes beyond the last entry mean
+    /// freed files since, so whoever opens the log says it again. Indexes beyond the last one mean
     /// the last entry; what is compacted already stays so.
     pub fn compact(&self, region: RegionId, upto: Index) {
         self.shared.compact(region, upto);

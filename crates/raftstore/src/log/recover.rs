@@ -1,6 +1,6 @@
 //! Opens a log: reads what is there, cuts the torn end, and says what is damaged.
 //!
-//! 1. Files are told apart by their first bytes: used, waiting, recycled and not cleaned yet.
+//! 1. Files are told apart by their first bytes: used, and not used yet.
 //! 2. Full segments are read by their footers, the last one record by record. What the records know
 //!    to be durable decides which bad bytes are damage, and where the torn end begins.
 //! 3. Directories are taken in, oldest first, as if they had just become durable.
@@ -45,8 +45,8 @@ pub(super) struct Used {
 #[derive(Default)]
 pub(super) struct Files {
     pub(super) used: BTreeMap<u32, Used>,
-    /// Files that hold nothing; whether they begin with zeros already.
-    unused: Vec<(Prepared, bool)>,
+    /// Files that hold nothing.
+    unused: Vec<Prepared>,
     /// Names without a whole file.
     stumps: Vec<u32>,
 }
@@ -82,15 +82,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Opened, LogO
     let last = found.used.keys().next_back().copied();
     let mut spares = Spares { ready: VecDeque::new(), next: last.map_or(1, |last| last + 1) };
     let mut superfluous: Vec<u32> = gone.into_iter().chain(stumps).collect();
-    for (prepared, is_clean) in unused {
+    for prepared in unused {
         let is_next = prepared.number == spares.next && last.is_some();
         let is_welcome = spares.ready.len() < SEGMENTS_PREPARED_MAX;
         if !is_next || !is_welcome || prepared.size != options.segment_size {
             superfluous.push(prepared.number);
             continue;
-        }
-        if !is_clean {
-            segment::clean(&*prepared.file)?;
         }
         spares.next += 1;
         spares.ready.push_back(prepared);
@@ -135,14 +132,14 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Files, LogOpenError> {
         let header = match SegmentHeader::decode(&head) {
             Head::Newer(format) => return Err(LogOpenError::Newer { file: name, format }),
             Head::Header(header) if header.number == number => Some(header),
-            // Recycled, and the crash came before it was cleaned.
+            // Recycled, and not used since.
             Head::Header(_) => {
-                files.unused.push((prepared, false));
+                files.unused.push(prepared);
                 continue;
             }
             // Zeros before a record are a header that was damaged.
             Head::Zeros if !format::may_be_record(&head[SEGMENT_HEADER..]) => {
-                files.unused.push((prepared, true));
+                files.unused.push(prepared);
                 continue;
             }
             Head::Zeros | Head::Bad => None,
@@ -155,7 +152,7 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Files, LogOpenError> {
         }
         if header.is_none() && used.scan.base.is_none() {
             // The header was torn when the segment was begun: nothing in it was durable.
-            files.unused.push((used.prepared, false));
+            files.unused.push(used.prepared);
             continue;
         }
         files.used.insert(number, used);

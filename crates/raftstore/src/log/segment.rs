@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::format::{SEGMENT_HEADER, TRAILER};
+use super::format::TRAILER;
 use crate::disk::{Disk, DiskFile, FileName, OpenMode};
 
 /// A file that holds a part of the log.
@@ -43,7 +43,8 @@ impl Segment {
     }
 }
 
-/// A file that waits to be written: its name and size are durable, and it begins with zeros.
+/// A file that waits to be written: its name and size are durable. It begins with zeros or with the
+/// header of the segment that it was.
 pub(super) struct Prepared {
     pub(super) number: u32,
     pub(super) file: Arc<dyn DiskFile>,
@@ -89,12 +90,5 @@ pub(super) fn create(disk: &dyn Disk, number: u32, size: u64) -> io::Result<Prep
 pub(super) fn recycle(disk: &dyn Disk, segment: &Segment, number: u32) -> io::Result<Prepared> {
     disk.rename(&file_name(segment.number), &file_name(number))?;
     disk.sync_names()?;
-    clean(&*segment.file)?;
     Ok(Prepared { number, file: Arc::clone(&segment.file), size: segment.size })
-}
-
-/// Makes a file begin with zeros: it holds nothing.
-pub(super) fn clean(file: &dyn DiskFile) -> io::Result<()> {
-    file.write_at(0, &[0; SEGMENT_HEADER])?;
-    file.sync()
 }
