@@ -152,6 +152,10 @@ impl Router {
             .and_then(|id| shared.regions.get(id))
             .ok_or(RegionError::RegionNotFound { region: header.region })?;
         let standing = slot.standing();
+        if standing.region.peers.is_empty() {
+            // A peer without data: it knows neither range nor epoch, and must not teach any.
+            return Err(RegionError::RegionNotFound { region: header.region });
+        }
         if header.peer != standing.peer.id.get() {
             return Err(RegionError::MismatchPeerId {
                 requested: header.peer,
