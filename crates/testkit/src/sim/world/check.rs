@@ -131,7 +131,8 @@ impl Check {
         let is_ordered = truncated.index <= applied.index
             && applied.index <= commit
             && commit <= raft.last
-            && (applied.index <= raft.durable || status.is_installing);
+            // A snapshot is durable in `data` before the log begins behind it.
+            && applied.index <= raft.durable.max(truncated.index);
         if !is_ordered && !status.is_installing {
             self.fail(format!(
                 "peer {peer}: truncated {}, applied {}, commit {commit}, durable {}, last {}",
