@@ -44,8 +44,8 @@ pub struct Scheduler {
 
 /// What handles share.
 ///
-/// Locks are taken in this order: writer, state, coordinator, then one of the others at a time. Only
-/// the writer is held while the disk works.
+/// Locks are taken in this order: writer, state, coordinator, then one of the others at a time.
+/// Only the writer is held while the disk works.
 struct Shared {
     birth: Birth,
     clock: Arc<dyn Clock>,
@@ -372,9 +372,9 @@ impl Scheduler {
 
     // What nobody waits for.
 
-    /// Saves what was put off: the next window of timestamps and ids before somebody has to wait for
-    /// them, regions that leaders have reported, the end of stores that are lost. Called again and again
-    /// by the keeper.
+    /// Saves what was put off: the next window of timestamps and ids before somebody has to wait
+    /// for them, regions that leaders have reported, the end of stores that are lost. Called again
+    /// and again by the keeper.
     pub fn maintain(&self) -> Result<(), Error> {
         let writer = self.shared.writer();
         self.bury_lost_stores(&writer)?;

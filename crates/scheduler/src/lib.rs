@@ -5,8 +5,8 @@
 //! must agree in the cluster ([`settings`]).
 //!
 //! It also sees to it that every region has the peers it should have. [`check`] says what is wrong
-//! with a region, given the stores as they are ([`cluster`]); [`operator`] is how it is put right, a
-//! step at a time; the [`coordinator`] tells leaders their steps. Stores that have lost some of
+//! with a region, given the stores as they are ([`cluster`]); [`operator`] is how it is put right,
+//! a step at a time; the [`coordinator`] tells leaders their steps. Stores that have lost some of
 //! their log are found out by [`amnesia`].
 //!
 //! Decisions are pure: each of these modules holds a value that is told the time and told what was

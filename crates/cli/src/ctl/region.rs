@@ -256,7 +256,10 @@ struct DetailLine<'a>(&'a RegionDetail);
 impl Serialize for DetailLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let found = self.0;
-        let down = |(down, since): &(Peer, Duration)| json!({ "peer": peer_object(down), "seconds": since.as_secs() });
+        let down = |(down, since): &(Peer, Duration)| {
+            let peer = peer_object(down);
+            json!({ "peer": peer, "seconds": since.as_secs() })
+        };
         let mut map = serializer.serialize_map(None)?;
         RegionLine(&found.info).serialize_into(&mut map)?;
         map.serialize_entry("term", &found.term.0)?;

@@ -85,8 +85,8 @@ fn rank(fate: Fate) -> u8 {
     }
 }
 
-/// Of several that could go, the smallest goes: who has no future, then who cannot be relied on now,
-/// then who does not lead, then who is on the store with the most peers.
+/// Of several that could go, the smallest goes: who has no future, then who cannot be relied on
+/// now, then who does not lead, then who is on the store with the most peers.
 fn worth(report: &RegionReport, cluster: &Cluster, peer: &Peer) -> impl Ord + use<> {
     let leads = report.leader.is_some_and(|leader| leader.id == peer.id);
     let crowd = cluster.stores.get(&peer.store).map_or(0, |store| store.peers);

@@ -1,3 +1,5 @@
+//! Many operators at once: limits, pages, ends.
+
 use std::time::Duration;
 
 use kiva_base::{Epoch, KeyRange, Peer, PeerRole, Region, Term};

@@ -132,8 +132,8 @@ impl Step {
         })
     }
 
-    /// By how much it may raise `conf_ver`: by one per peer, and by as much again on leaving a joint
-    /// configuration.
+    /// By how much it may raise `conf_ver`: by one per peer, and by as much again on leaving a
+    /// joint configuration.
     pub fn conf_changes(&self) -> u64 {
         match self {
             Self::AddLearner(_) | Self::Promote(_) | Self::Remove(_) => 1,

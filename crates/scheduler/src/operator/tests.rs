@@ -1,3 +1,5 @@
+//! Steps and operators against what leaders may report.
+
 use std::time::Duration;
 
 use kiva_base::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, StoreId, Term};

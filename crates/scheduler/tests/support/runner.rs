@@ -1,10 +1,10 @@
 //! The commands of the scripts. They act on a scheduler over a memory engine, with a clock that
 //! only `pass` moves, and on regions as their leaders have them.
 //!
-//! Ids up to 99 are given out at the start, so that scripts may name stores, regions and peers; what
-//! the scheduler gives out itself begins at 100. A peer is written `3@1`, peer 3 on store 1, or
-//! `3@1-learner`; a range `a/b`, with `_` where it is unbounded; an epoch `1.2`, the version last; a
-//! list `x/y/z` or `none`. An instruction is printed as `→ leader region epoch: what`.
+//! Ids up to 99 are given out at the start, so that scripts may name stores, regions and peers;
+//! what the scheduler gives out itself begins at 100. A peer is written `3@1`, peer 3 on store 1,
+//! or `3@1-learner`; a range `a/b`, with `_` where it is unbounded; an epoch `1.2`, the version
+//! last; a list `x/y/z` or `none`. An instruction is printed as `→ leader region epoch: what`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,8 +176,8 @@ impl Runner {
     }
 
     /// report REGION [range=RANGE] [epoch=EPOCH] [peers=PEER/…] [leader=PEER ID] [term=N]
-    /// [pending=PEER ID/…] [down=PEER ID-SECONDS/…] [size=N] [joint=true]: a leader reports its region
-    /// as it was, but for what is given. A refused report is forgotten by its leader.
+    /// [pending=PEER ID/…] [down=PEER ID-SECONDS/…] [size=N] [joint=true]: a leader reports its
+    /// region as it was, but for what is given. A refused report is forgotten by its leader.
     fn report(&mut self, mut args: Arguments<'_>) -> Result<Vec<String>, ScriptError> {
         let (range, epoch) = (args.text("range"), args.text("epoch"));
         let (peers, leader, term) = (args.text("peers"), args.text("leader"), args.text("term"));

@@ -1,3 +1,5 @@
+//! One region at a time, against stores in every condition.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
