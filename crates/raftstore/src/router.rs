@@ -191,7 +191,7 @@ impl Router {
     ) -> Result<(), ProposeError> {
         let (waiter, answer) = oneshot::channel();
         let message = StoreMsg::Admin(region, Admin { epoch, command, waiter });
-        self.shared.mailbox(region).request(message).map_err(|(_, refusal)| refusal)?;
+        self.shared.mailbox(region).request(message)?;
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }
 
@@ -238,7 +238,7 @@ impl Replica {
         let region = self.standing.region.id;
         let read = Read { by_any_replica: self.by_any_replica, waiter };
         let mailbox = self.shared.mailbox(region);
-        mailbox.request(StoreMsg::Read(region, read)).map_err(|(_, refusal)| refusal)?;
+        mailbox.request(StoreMsg::Read(region, read))?;
         let closed = Err(RegionError::Other("store is shutting down".into()));
         answer.await.unwrap_or(closed)?;
         let standing = self.slot.standing();
@@ -274,7 +274,7 @@ impl Replica {
         let Standing { region, .. } = &*self.standing;
         let write = Write { term, version: region.epoch.version, batch, guard, waiter };
         let mailbox = self.shared.mailbox(region.id);
-        mailbox.request(StoreMsg::Propose(region.id, write)).map_err(|(_, refusal)| refusal)?;
+        mailbox.request(StoreMsg::Propose(region.id, write))?;
         // A dropped waiter is a loop that ended with the proposal in its hands.
         answer.await.unwrap_or(Err(ProposeError::Unknown))
     }

@@ -10,7 +10,6 @@
 //! Up to four cores there is one store loop, from there on one per four cores. When one of these
 //! threads ends before it was asked to, the others end too, and [`Threads::start`]'s `alive` is
 //! dropped: half a store is worse than none.
-#![expect(clippy::disallowed_methods, reason = "this is where the threads of a store start")]
 
 use std::collections::VecDeque;
 use std::io;

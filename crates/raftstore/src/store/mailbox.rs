@@ -48,16 +48,16 @@ impl Mailbox {
         Self::default()
     }
 
-    /// A request of a client. A refused one is handed back with the reason.
-    pub fn request(&self, message: StoreMsg) -> Result<(), (StoreMsg, RegionError)> {
+    /// A request of a client. A refused one is dropped, and what it held with it.
+    pub fn request(&self, message: StoreMsg) -> Result<(), RegionError> {
         let state = self.lock();
         if state.is_closed {
             let reason = "store is shutting down".to_owned();
-            return Err((message, RegionError::Other(reason)));
+            return Err(RegionError::Other(reason));
         }
         if state.bytes > MAILBOX_BYTES_MAX {
             let reason = format!("more than {MAILBOX_BYTES_MAX} bytes of requests wait");
-            return Err((message, RegionError::ServerIsBusy { reason }));
+            return Err(RegionError::ServerIsBusy { reason });
         }
         self.push(state, message);
         Ok(())
