@@ -35,9 +35,10 @@ cargo xtask licenses
     the license of every dependency against the list of those we accept
 cargo xtask compat
     builds the binary and runs compat/run with KIVA_BIN pointing at it
-cargo xtask figures [--etcd BINARY] [--data-dir DIR] [--seconds N] [--rounds N]
-    times one store beside a bare gRPC echo, and beside etcd if a binary of it
-    is named; 5 rounds of 5 seconds a row unless told otherwise
+cargo xtask figures [--etcd BINARY] [--data-dir DIR] [--replicas N] [--seconds N] [--rounds N]
+    times three stores (or --replicas 1 or 5) beside a bare gRPC echo, and
+    beside as many members of etcd if a binary of it is named; 5 rounds of 5
+    seconds a row unless told otherwise
 ";
 
 fn main() -> ExitCode {
