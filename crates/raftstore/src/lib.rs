@@ -39,6 +39,7 @@
 //! | [`log`], [`durable`], [`disk`] | what survives, and what may go? |
 //! | [`snapshot`], [`task`] | how does a replica that lacks too much catch up? |
 //! | [`meta`], [`codec`], [`wire`] | which bytes are that? |
+//! | [`digest`] | do replicas hold the same? |
 //! | [`transport`], [`placement`] | who else is there? Ports |
 //! | [`open`], [`runtime`] | how is it put together, and on which threads? |
 //!
@@ -64,6 +65,7 @@ pub mod apply;
 mod change;
 pub mod codec;
 pub mod command;
+pub mod digest;
 pub mod disk;
 pub mod durable;
 pub mod limits;

@@ -95,6 +95,15 @@ pub enum MetaError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Another version wrote this directory.
+    #[error(
+        "this directory has format {found}, this version of kiva reads format {FORMAT}: open it \
+         with the version that wrote it, or start the store on an empty directory"
+    )]
+    OtherFormat {
+        /// The directory's.
+        found: u8,
+    },
     /// A record that this version could not have written.
     #[error("the metadata of this store is damaged, in {record}: {source}")]
     Damaged {
@@ -111,9 +120,13 @@ fn damaged(record: &'static str) -> impl Fn(DecodeError) -> MetaError {
 
 /// Which store this directory belongs to; `None` when it is new.
 pub fn load_ident(view: &dyn Snapshot) -> Result<Option<StoreIdent>, MetaError> {
-    match view.get(Cf::Local, IDENT_KEY)? {
-        Some(bytes) => decode_ident(&bytes).map(Some).map_err(damaged("the store's identity")),
-        None => Ok(None),
+    let Some(bytes) = view.get(Cf::Local, IDENT_KEY)? else {
+        return Ok(None);
+    };
+    match bytes.first() {
+        // All records of a directory have the format of the first one that is written.
+        Some(&found) if found != FORMAT => Err(MetaError::OtherFormat { found }),
+        _ => decode_ident(&bytes).map(Some).map_err(damaged("the store's identity")),
     }
 }
 
@@ -373,7 +386,8 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use kiva_engine::Op;
+    use kiva_engine::memory::MemoryEngine;
+    use kiva_engine::{Engine, Op};
     use proptest::prelude::*;
 
     use super::*;
@@ -419,6 +433,16 @@ mod tests {
         assert_eq!(decode_apply(&encode_apply(state)), Ok(state));
         let backwards = ApplyState { applied: state.truncated, truncated: state.applied };
         assert!(decode_apply(&encode_apply(backwards)).is_err());
+    }
+
+    #[test]
+    fn the_directory_of_another_version_is_named_as_such() {
+        let engine = MemoryEngine::new();
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Local, IDENT_KEY, &[1, 0, 0, 0]);
+        engine.write(&batch).unwrap();
+        let error = load_ident(&*engine.snapshot()).unwrap_err().to_string();
+        assert!(error.contains("has format 1") && error.contains("empty directory"), "{error}");
     }
 
     proptest! {
