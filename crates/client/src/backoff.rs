@@ -1,7 +1,7 @@
 //! How often, how long, and when to stop.
 //!
 //! One operation has one budget: a deadline and a number of attempts. Between attempts it sleeps 2,
-//! 4, 8 … 500 milliseconds, each time between half and all of that, so that many clients that
+//! 4, 8 … 200 milliseconds, each time between half and all of that, so that many clients that
 //! were turned away together do not come back together. Where the refusal itself says where to go
 //! instead, it does not sleep, a few times in a row.
 //!
@@ -14,7 +14,9 @@ use std::time::Duration;
 use kiva_base::Moment;
 
 use crate::error::{GaveUp, Obstacle};
-use crate::limits::{ATTEMPTS_MAX, HINTS_IN_A_ROW, SLEEP_BUSY, SLEEP_FIRST, SLEEP_MAX};
+use crate::limits::{
+    ATTEMPTS_MAX, HINTS_IN_A_ROW, SLEEP_BUSY, SLEEP_BUSY_MAX, SLEEP_FIRST, SLEEP_MAX,
+};
 
 /// How soon another attempt makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,11 @@ impl Backoff {
         self.deadline.since(now)
     }
 
+    /// How many attempts failed.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     /// A part of the operation is done: the next one may be tried as often, within the same time.
     pub(crate) fn part_done(&mut self) {
         (self.attempts, self.sleeps, self.hints) = (0, 0, 0);
@@ -74,8 +81,8 @@ impl Backoff {
                 self.hints += 1;
                 Duration::ZERO
             }
-            Pace::Hint | Pace::Soon => self.next_sleep(SLEEP_FIRST, jitter),
-            Pace::Busy => self.next_sleep(SLEEP_BUSY, jitter),
+            Pace::Hint | Pace::Soon => self.next_sleep(SLEEP_FIRST, SLEEP_MAX, jitter),
+            Pace::Busy => self.next_sleep(SLEEP_BUSY, SLEEP_BUSY_MAX, jitter),
         };
         if self.attempts >= ATTEMPTS_MAX || now + sleep >= self.deadline {
             return Err(GaveUp { attempts: self.attempts, waited: now.since(self.started), last });
@@ -83,9 +90,9 @@ impl Backoff {
         Ok(sleep)
     }
 
-    fn next_sleep(&mut self, first: Duration, jitter: &Jitter) -> Duration {
+    fn next_sleep(&mut self, first: Duration, longest: Duration, jitter: &Jitter) -> Duration {
         // Sixteen doublings are beyond the longest sleep.
-        let full = first.saturating_mul(1 << self.sleeps.min(16)).min(SLEEP_MAX);
+        let full = first.saturating_mul(1 << self.sleeps.min(16)).min(longest);
         self.sleeps += 1;
         self.hints = 0;
         let half = full / 2;
@@ -128,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn sleeps_double_up_to_half_a_second() {
+    fn sleeps_double_up_to_their_limit() {
         let mut backoff = Backoff::new(at(0), Duration::from_secs(60));
         let jitter = Jitter::new(1);
-        for full in [2, 4, 8, 16, 32, 64, 128, 256, 500, 500] {
+        for full in [2, 4, 8, 16, 32, 64, 128, 200, 200] {
             let sleep = backoff
                 .pause(Pace::Soon, at(0), &jitter, Obstacle::NoRegion)
                 .expect("a minute is left");

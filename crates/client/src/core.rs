@@ -16,7 +16,7 @@ use kiva_base::{Clock, KeyError, Peer, RegionError, StoreId, Timestamp};
 use crate::backoff::{Backoff, Jitter, Pace};
 use crate::error::{GaveUp, Obstacle, RawError, ReadError, SchedulerError};
 use crate::keyspace::Codec;
-use crate::limits::CALL_TIMEOUT;
+use crate::limits::{CALL_TIMEOUT, SUSPECT_FOR};
 use crate::options::Options;
 use crate::region_cache::{Advice, RegionCache, Route, advice};
 use crate::resolver::Settled;
@@ -222,11 +222,11 @@ impl Core {
                 Advice::Stop => return Err(Failure::Region(refusal.clone())),
             },
             CallError::Unsent(_) => {
-                self.regions.forget_store(&route.store);
+                self.suspect(route);
                 Pace::Soon
             }
             CallError::Lost(_) => {
-                self.regions.forget_store(&route.store);
+                self.suspect(route);
                 trial.is_lost = true;
                 if repeat == Repeat::UnlessLost {
                     return Err(Failure::Unknown(error));
@@ -244,6 +244,12 @@ impl Core {
             }
         };
         self.pause(pace, error.into(), trial).await
+    }
+
+    /// A store gave no answer: it may be gone, and where it is may have changed.
+    fn suspect(&self, route: &Route) {
+        self.regions.forget_store(&route.store);
+        self.regions.suspect(route.store.id, self.clock.now() + SUSPECT_FOR);
     }
 
     /// Sleeps before another attempt, or gives up.
@@ -264,7 +270,9 @@ impl Core {
     /// Takes the hint that `leader` leads the route's region.
     async fn follow(&self, route: &Arc<Route>, leader: Peer, trial: &mut Trial) -> Pace {
         self.regions.forget(route);
-        if !route.region.peers.contains(&leader) {
+        let is_member = route.region.peers.iter().any(|peer| peer.id == leader.id);
+        // Who was deposed by silence is still named by those who have not noticed yet.
+        if !is_member || self.regions.is_suspect(leader.store, self.clock.now()) {
             return Pace::Soon;
         }
         match self.store(leader.store, trial).await {
@@ -351,6 +359,8 @@ impl Core {
                     Obstacle::NoLeader { region: region.id.get() }
                 }
                 Some(RegionInfo { region, leader: Some(leader) }) => {
+                    let (now, turn) = (self.clock.now(), trial.backoff.attempts());
+                    let leader = self.regions.whom_to_ask(&region, leader, now, turn);
                     let store = self.store(leader.store, trial).await?;
                     let route = Arc::new(Route { region, leader, store });
                     // If something newer is known nearby, this is still the best guess about this

@@ -17,11 +17,12 @@ use tonic::{Code, Status};
 use crate::error::ConnectError;
 use crate::rpc::CallError;
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often an idle connection is asked whether it lives, and how long it may take to answer: a
-/// machine that vanished without a word is noticed within their sum.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+/// How long a connection may take to come about: a few round trips around the world.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
+/// After what silence a connection on which somebody waits is asked whether it lives, and how long
+/// it may take to answer. A store that vanished without a word is noticed within their sum, when
+/// others have elected a new leader; a store that is merely busy answers such a question at once.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(700));
 /// What a stream and a connection may receive before we read it, in bytes. A page of a scan fits.
 const WINDOWS: (u32, u32) = (4 * 1024 * 1024, 16 * 1024 * 1024);
 
@@ -40,7 +41,6 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, ConnectError> {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1)
-        .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1))
 }

@@ -13,13 +13,21 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ATTEMPTS_MAX: u32 = 100;
 /// The first sleep after a refusal. A change of leader or a split is often over by then.
 pub const SLEEP_FIRST: Duration = Duration::from_millis(2);
-/// The longest sleep. An operation notices within this time that its obstacle is gone.
-pub const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// The longest sleep. An operation notices within this time that its obstacle is gone, and a
+/// leader that is lost should not be missed for much longer than an election takes.
+pub const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// The first sleep when a store says that it is busy or full: coming back at once adds to it.
 pub const SLEEP_BUSY: Duration = Duration::from_millis(100);
+/// The longest sleep then.
+pub const SLEEP_BUSY_MAX: Duration = Duration::from_millis(500);
 /// Hints followed in a row without sleeping. Two peers that name each other would otherwise burn
 /// all attempts in milliseconds.
 pub const HINTS_IN_A_ROW: u32 = 3;
+
+/// How long a store that gave no answer is believed to be away: as long as the others need, at
+/// most, to elect a leader that answers. Until then its word is not waited for where another
+/// replica can be asked.
+pub const SUSPECT_FOR: Duration = Duration::from_secs(1);
 
 /// Connections per store unless told otherwise: two for each of the two cores that a small
 /// server has, so that dealing them out by chance rarely leaves one idle.

@@ -8,14 +8,15 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use kiva_base::{Peer, Region, RegionError, StoreId};
+use kiva_base::{Moment, Peer, Region, RegionError, StoreId};
 
 use crate::backoff::Pace;
 use crate::rpc::Store;
 
 /// Where commands for a range of keys go.
 ///
-/// Invariants: `leader` is one of the region's peers; `store` is the leader's.
+/// Invariants: `leader` is one of the region's peers, the one that leads or that may know who does;
+/// `store` is the one it is on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) region: Region,
@@ -25,12 +26,14 @@ pub(crate) struct Route {
 
 /// All routes that are believed in.
 ///
-/// Two read-mostly locks: every operation reads, and only a refusal writes. Neither is held while
-/// anything is waited for.
+/// Read-mostly locks: every operation reads, and only a refusal writes. None is held while anything
+/// is waited for.
 #[derive(Debug, Default)]
 pub(crate) struct RegionCache {
     regions: RwLock<Regions>,
     stores: RwLock<BTreeMap<StoreId, Arc<Store>>>,
+    /// Stores that gave no answer, and until when they are believed to be away.
+    suspects: RwLock<BTreeMap<StoreId, Moment>>,
 }
 
 /// Routes by the first key of their region, in boundary form.
@@ -120,6 +123,34 @@ impl RegionCache {
         }
         drop(stores);
         write(&self.regions).by_start.retain(|_, route| !Arc::ptr_eq(&route.store, store));
+    }
+
+    /// Believes until then that a store is away.
+    pub(crate) fn suspect(&self, store: StoreId, until: Moment) {
+        write(&self.suspects).insert(store, until);
+    }
+
+    /// Whether a store is believed to be away at `now`.
+    pub(crate) fn is_suspect(&self, store: StoreId, now: Moment) -> bool {
+        read(&self.suspects).get(&store).is_some_and(|until| now < *until)
+    }
+
+    /// Whom to ask in a region that was last led by `leader`: that one, or, while its store is
+    /// believed to be away, the others in turn, who know sooner than anybody who leads now.
+    pub(crate) fn whom_to_ask(
+        &self,
+        region: &Region,
+        leader: Peer,
+        now: Moment,
+        turn: u32,
+    ) -> Peer {
+        if !self.is_suspect(leader.store, now) {
+            return leader;
+        }
+        let is_there = |peer: &&Peer| !self.is_suspect(peer.store, now);
+        let others: Vec<_> = region.peers.iter().filter(is_there).copied().collect();
+        let chosen = (turn as usize).checked_rem(others.len()).and_then(|turn| others.get(turn));
+        chosen.copied().unwrap_or(leader)
     }
 }
 
