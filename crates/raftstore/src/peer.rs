@@ -281,7 +281,13 @@ impl Peer {
         self.clock.nominal = nominal;
         self.clock.count += 1;
         self.node.tick();
-        let old = self.clock.count.saturating_sub(PROPOSAL_TICKS_MAX);
+        // A leader finds out what becomes of its entries. Whoever was deposed hears it from the new
+        // leader, who is elected within two timeouts, or is cut off from it for who knows how long.
+        let patience = match self.node.is_leader() {
+            true => PROPOSAL_TICKS_MAX,
+            false => 2 * u64::from(options.election_ticks),
+        };
+        let old = self.clock.count.saturating_sub(patience);
         self.proposals.give_up(old);
         self.reads.give_up(old, self.region);
         self.clock.until_report = self.clock.until_report.saturating_sub(1);

@@ -97,8 +97,12 @@ fn a_replaced_proposal_is_refused_once_that_is_known() {
     batch.put(Cf::Default, b"k", b"lost");
     let mut waiting = Box::pin(replica.propose(term, batch, Box::new(())));
     assert!(lab.poll(&mut waiting).is_none(), "no majority, no answer");
-    lab.tick(60);
-    let leader = (2..=3).find(|number| lab.standing(*number).is_settled).expect("a new leader");
+    let leader = loop {
+        lab.tick(1);
+        if let Some(leader) = (2..=3).find(|number| lab.standing(*number).is_settled) {
+            break leader;
+        }
+    };
     lab.put(leader, "k", "kept").unwrap();
     assert!(lab.poll(&mut waiting).is_none(), "it cannot know yet");
     lab.passes = Box::new(|_| true);
@@ -106,6 +110,23 @@ fn a_replaced_proposal_is_refused_once_that_is_known() {
     let answer = lab.run(waiting);
     assert_eq!(answer, Err(ProposeError::Refused(RegionError::StaleCommand)));
     assert_eq!(lab.stored(1, "k").as_deref(), Some("kept"));
+}
+
+/// A client has better things to do than to wait for a network to be mended.
+#[test]
+fn a_deposed_leader_that_stays_cut_off_says_that_nobody_knows() {
+    let mut lab = Lab::new(3);
+    let term = lab.elect(1);
+    let cut = store_id(1);
+    lab.passes = Box::new(move |envelope| envelope.from.store != cut && envelope.to.store != cut);
+    let replica = lab.router(1).replica(&lab.header(1)).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Default, b"k", b"v");
+    let mut waiting = Box::pin(replica.propose(term, batch, Box::new(())));
+    assert!(lab.poll(&mut waiting).is_none(), "no majority, no answer");
+    // It asks a quorum once in an election timeout, and others are elected within two.
+    lab.tick(22);
+    assert_eq!(lab.poll(&mut waiting), Some(Err(ProposeError::Unknown)));
 }
 
 /// Covers 2B-empty-leader-entry.
