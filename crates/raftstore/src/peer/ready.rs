@@ -160,9 +160,12 @@ impl Peer {
         }
         self.clock.until_report = options.report_ticks;
         let down = followers.down.iter().map(|peer| (*peer, options.down_seconds())).collect();
+        // As it is listed now: it may have come as a learner.
+        let leader = record.region.peers.iter().find(|peer| peer.id == self.name.id);
+        let leader = leader.copied().unwrap_or(self.name);
         out.reports.push(RegionReport {
             record,
-            leader: self.name,
+            leader,
             term: kiva_base::Term(self.node.term().0),
             down,
             pending: followers.pending.clone(),
