@@ -140,6 +140,22 @@ fn damage_is_remembered_until_the_region_starts_again() {
 }
 
 #[test]
+fn the_footer_of_a_segment_does_not_hide_what_was_lost_in_it() {
+    let disk = written();
+    disk.flip_bit(&file_name(1), record_of(&disk, 3).offset + 45, 0);
+    let log = open(&disk).log;
+    for index in 1..20 {
+        append(&log, 7, &entries(1, index..index + 1, 500));
+    }
+    assert!(log.status().segments > 2, "the segment has its footer: {:?}", log.status());
+    let opened = open(&crash(&disk));
+    assert_eq!(opened.lost, [], "the footer does not tell of it");
+    let lost = |index| Damage { index: Index(index), is_state_lost: true };
+    let expected = [(region(1), lost(3)), (region(2), lost(3)), (region(3), lost(1))];
+    assert_eq!(opened.damage.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn what_is_replaced_or_compacted_needs_no_healing() {
     for is_replaced in [true, false] {
         let disk = written();
