@@ -260,6 +260,8 @@ fn batches_and_ingestions_are_whole_while_everything_goes_on() {
                 engine.write(&batch(Cf::Default, number)).expect("writes");
                 let snapshot = engine.snapshot();
                 assert_eq!(number_of(&*snapshot, Cf::Default), number, "it reads its own writes");
+                let value = snapshot.get(Cf::Default, &[0]).expect("reads");
+                assert_eq!(value.as_deref(), Some(&number.to_be_bytes()[..]), "by key as well");
             }
             number
         });
