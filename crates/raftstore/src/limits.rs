@@ -75,6 +75,10 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 /// be dropped at once.
 pub const FLUSH_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Syncs of the log on their way at once. A second one brings a third more of them per second where
+/// the disk has to be waited for; a third adds little.
+pub const SYNCS_MAX: usize = 2;
+
 /// How long a store that stops goes on replicating what it was already asked to write.
 pub const STOP_GRACE: Duration = Duration::from_millis(500);
 

@@ -2,8 +2,8 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `store-N` | store loop *N*, and applies what its regions commit |
-//! | `log` | one write and one sync for all that gathered |
+//! | `loop-N` | store loop *N*, and applies what its regions commit |
+//! | `log-N` | in turn: one write and one sync for all that gathered, two syncs at a time |
 //! | `task` | installs snapshots and clears away what removed peers had |
 //! | `flush` | makes `data` durable now and then, so that the log can be cut |
 //!
@@ -24,8 +24,8 @@ use kiva_engine::Engine;
 
 use crate::apply::Apply;
 use crate::durable;
-use crate::limits::{FLUSH_INTERVAL, FLUSH_LOG_BYTES, STOP_GRACE};
-use crate::log::{Log, LogBatch, LogWriteError};
+use crate::limits::{FLUSH_INTERVAL, FLUSH_LOG_BYTES, STOP_GRACE, SYNCS_MAX};
+use crate::log::{Log, LogBatch, LogWriteError, Written};
 use crate::placement::Placement;
 use crate::store::{AfterSync, Mailbox, Outbox, Store, StoreMsg};
 use crate::task::Task;
@@ -56,7 +56,7 @@ pub struct Threads {
     mailboxes: Vec<Mailbox>,
     loops: Vec<JoinHandle<()>>,
     log: Arc<LogQueue>,
-    writer: Option<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
     worker: Option<JoinHandle<()>>,
     stop_flusher: Option<SyncSender<()>>,
     flusher: Option<JoinHandle<()>>,
@@ -75,12 +75,14 @@ impl Threads {
         let alive = Arc::new(Mutex::new(Some(alive)));
         let queue = Arc::new(LogQueue::default());
         let mailboxes: Vec<_> = loops.iter().map(|one| one.mailbox.clone()).collect();
-        let writer = {
+        let mut writers = Vec::new();
+        for number in 0..SYNCS_MAX {
             let end =
                 End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             let (queue, log, mailboxes) = (queue.clone(), log.clone(), mailboxes.clone());
-            spawn("log".into(), end, move || write_log(&queue, &log, &mailboxes))?
-        };
+            let serve = move || write_log(&queue, &log, &mailboxes);
+            writers.push(spawn(format!("log-{number}"), end, serve)?);
+        }
         let (tasks, waiting) = channel();
         let worker = {
             let end =
@@ -100,13 +102,13 @@ impl Threads {
                 End { mailboxes: mailboxes.clone(), queue: queue.clone(), alive: alive.clone() };
             let (queue, clock, tasks) = (queue.clone(), clock.clone(), tasks.clone());
             let serve = move || Driver { number, one, queue, tasks, clock }.run();
-            threads.push(spawn(format!("store-{number}"), end, serve)?);
+            threads.push(spawn(format!("loop-{number}"), end, serve)?);
         }
         Ok(Self {
             mailboxes,
             loops: threads,
             log: queue,
-            writer: Some(writer),
+            writers,
             worker: Some(worker),
             stop_flusher: Some(stop_flusher),
             flusher: Some(flusher),
@@ -121,7 +123,7 @@ impl Drop for Threads {
         self.mailboxes.iter().for_each(Mailbox::close);
         self.loops.drain(..).for_each(join);
         self.log.close();
-        self.writer.take().into_iter().for_each(join);
+        self.writers.drain(..).for_each(join);
         // It ends when the last loop has dropped its end of the channel.
         self.worker.take().into_iter().for_each(join);
         drop(self.stop_flusher.take());
@@ -249,6 +251,9 @@ impl Driver {
 struct LogQueue {
     state: Mutex<LogState>,
     arrived: Condvar,
+    /// Held from taking jobs until they are written, so that the log has them in their order. Who
+    /// holds it while there is nothing to do is the writer whose turn is next.
+    turn: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -292,29 +297,38 @@ impl LogQueue {
     }
 }
 
-/// Writes rounds until there are no more or the log fails: one sync for all that gathered while
-/// the last one was on its way.
+/// Writes rounds until there are no more or the log fails: one write and one sync for all that
+/// gathered while the others were on their way.
+///
+/// Receipts may come out of order. Each covers those before it, and so does a sync.
 fn write_log(queue: &LogQueue, log: &Log, mailboxes: &[Mailbox]) {
-    while let Some(jobs) = queue.take() {
-        match write_jobs(log, &jobs) {
-            Ok(()) => {}
+    while let Some(written) = write_next(queue, log) {
+        let synced = written.and_then(|(jobs, end)| log.sync(&end).map(|()| jobs));
+        let jobs = match synced {
+            Ok(jobs) => jobs,
             Err(error) => {
                 tracing::error!(%error, "the log failed; this store ends");
                 return;
             }
-        }
+        };
         for Job { loop_number, after_sync, .. } in jobs {
             mailboxes[loop_number].tell(StoreMsg::Synced(after_sync));
         }
     }
 }
 
-fn write_jobs(log: &Log, jobs: &[Job]) -> Result<(), LogWriteError> {
-    let mut last = None;
-    for job in jobs {
-        last = Some(log.write(&job.batch)?);
+/// Writes all that gathered; `None` when there will be no more.
+fn write_next(queue: &LogQueue, log: &Log) -> Option<Result<(Vec<Job>, Written), LogWriteError>> {
+    let _turn = queue.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    let jobs = queue.take()?;
+    let mut end = None;
+    for job in &jobs {
+        match log.write(&job.batch) {
+            Ok(written) => end = Some(written),
+            Err(error) => return Some(Err(error)),
+        }
     }
-    last.map_or(Ok(()), |written| log.sync(&written))
+    end.map(|end| Ok((jobs, end)))
 }
 
 /// Does what takes long, one after the other.
