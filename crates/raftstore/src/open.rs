@@ -11,7 +11,7 @@ use kiva_base::{Clock, RegionId, StoreId};
 use kiva_engine::{Engine, EngineError, WriteBatch};
 
 use crate::apply::Apply;
-use crate::log::{Log, Opened, Tombstone};
+use crate::log::{Log, Opened};
 use crate::meta::{self, MetaError, RegionRecord};
 use crate::options::Options;
 use crate::router::{Regions, Router};
@@ -96,6 +96,7 @@ pub fn open(
             mailbox: mailbox.clone(),
         })
         .collect();
+    cores.iter_mut().for_each(|core| core.store.refuse_below(lost_below));
     for (region, tombstone) in &tombstones {
         cores[loop_of(*region, loops)].store.bury([(*region, *tombstone)]);
     }
@@ -116,8 +117,7 @@ pub fn open(
         match peer {
             // It has forgotten what it promised. Its data stays until a newer peer replaces it.
             Some(peer) if peer.id.get() < lost_below => {
-                let epoch = record.region.epoch;
-                core.bury([(region, Tombstone { peer_id_max: peer.id, epoch })]);
+                core.bury_lost(region, peer, record.region.epoch);
             }
             _ => core.adopt(Arc::new(record), state, now)?,
         }

@@ -66,6 +66,8 @@ pub struct Store {
     regions: Regions,
     peers: BTreeMap<RegionId, Peer>,
     tombstones: BTreeMap<RegionId, Tombstone>,
+    /// Peers with smaller ids lived here before this store lost its memory.
+    lost_below: u64,
     touched: BTreeSet<RegionId>,
     next_tick: Moment,
     out: Outbox,
@@ -100,6 +102,7 @@ impl Store {
             regions,
             peers: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            lost_below: 0,
             touched: BTreeSet::new(),
             next_tick,
             out: Outbox::default(),
@@ -137,6 +140,22 @@ impl Store {
     /// What is known of peers that are gone for good.
     pub fn bury(&mut self, tombstones: impl IntoIterator<Item = (RegionId, Tombstone)>) {
         self.tombstones.extend(tombstones);
+    }
+
+    /// Peers with ids below this take no part, also those that nothing is known of: the log is
+    /// older than it once was, so nobody knows what they have promised. A message to one of them
+    /// must not bring it back with an empty memory and a vote to give.
+    pub fn refuse_below(&mut self, id: u64) {
+        self.lost_below = id;
+    }
+
+    /// Buries a peer that has forgotten what it promised. Its log goes, so that a newer peer
+    /// does not begin with it; its data stays until then or until the next start.
+    pub fn bury_lost(&mut self, region: RegionId, peer: PeerName, epoch: Epoch) {
+        let tombstone = Tombstone { peer_id_max: peer.id, epoch };
+        self.bury([(region, tombstone)]);
+        self.out.log.tombstone(region, peer.id, epoch);
+        self.out.after_sync.push(AfterSync::Tombstone { region, peer, tombstone });
     }
 
     /// Begins a round at `now`: ticks that are due pass.
@@ -247,7 +266,7 @@ impl Store {
         now: Moment,
     ) -> Option<(&'a mut Peer, &'b kiva_raft::Message)> {
         let Envelope { region, from, to, epoch, content } = envelope;
-        if to.store != self.id {
+        if to.store != self.id || to.id.get() < self.lost_below {
             return None;
         }
         let message = match content {
