@@ -15,18 +15,21 @@
 //! | `spread` | a batch of one entry and a hard state for each of 64 regions, likewise |
 //! | `lone` | a batch of one entry and a hard state, likewise |
 //! | `read` | 64 entries read from memory |
+//! | `open` | a MiB in a log of 10,000 regions that nobody compacts, in files, which is opened |
 
 #![expect(clippy::print_stdout, reason = "a count is printed")]
+#![expect(clippy::disallowed_methods, reason = "how long opening takes is what is asked")]
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use kiva_base::RegionId;
 use kiva_raft::{Entries, Entry, HardState, Index, Payload, Term};
-use kiva_raftstore::disk::{Disk, DiskFile, FileName, OpenMode, Space};
+use kiva_raftstore::disk::{Disk, DiskFile, FileDisk, FileName, OpenMode, Space};
 use kiva_raftstore::log::{Log, LogBatch, Options};
 
 /// Entries of a batch.
@@ -177,6 +180,36 @@ impl Subject {
     }
 }
 
+/// Fills a log in files with so many MiB, and opens it.
+fn open(mebibytes: u64) {
+    const REGIONS: u64 = 10_000;
+    let folder = tempfile::tempdir().expect("there is room");
+    let disk = || Arc::new(FileDisk::open(folder.path()).expect("a folder that nobody has"));
+    let log = Log::open(disk(), Options::default()).expect("nothing is there").log;
+    let payload = Bytes::from(vec![7; 256]);
+    for index in 1.. {
+        for first in (1..=REGIONS).step_by(100) {
+            let mut batch = LogBatch::new();
+            for of in first..first + 100 {
+                let payload = Payload::Command(payload.clone());
+                let entry = Entry { index: Index(index), term: Term(1), payload };
+                batch.entries(region(of), &vec![entry].into());
+            }
+            let _ = log.write(&batch).expect("there is room");
+        }
+        let written = log.write(&LogBatch::new()).expect("there is room");
+        log.sync(&written).expect("nothing fails");
+        if written.end().0 >> 20 >= mebibytes {
+            break;
+        }
+    }
+    println!("{:?}", log.status());
+    drop(log);
+    let start = Instant::now();
+    let opened = Log::open(disk(), Options::default()).expect("it is there");
+    println!("{} regions in {:?}", opened.regions.len(), start.elapsed());
+}
+
 fn region(id: u64) -> RegionId {
     RegionId::new(id).expect("not zero")
 }
@@ -186,6 +219,9 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let ["fixed", job, count, ..] = arguments[..] {
         let count: u64 = count.parse().expect("a count is a number");
+        if job == "open" {
+            return open(count);
+        }
         let mut subject = Subject::new();
         (0..count).for_each(|_| subject.run(job));
         println!("{:?}", subject.log.status());
