@@ -65,7 +65,7 @@ use kiva_raft::{EntryId, HardState, Index};
 
 pub use self::batch::LogBatch;
 pub use self::collect::Collected;
-pub use self::inspect::{InspectedItem, InspectedRecord, Inspection, inspect};
+pub use self::inspect::{InspectedItem, InspectedRecord, InspectedRun, Inspection, inspect};
 pub use self::reader::RegionLog;
 use self::store::Shared;
 use crate::disk::{Disk, FileName};
