@@ -7,6 +7,7 @@
 //! | [`licenses`] | reads the license of every dependency |
 //! | [`compat`] | runs the official clients against the binary built here |
 //! | [`figures`] | times Kiva beside a bare echo and etcd, and prints the table |
+//! | [`failover`] | takes the leader's store away in every way, and prints what each costs |
 //!
 //! Each chore prints what it does and for how long, and ends with exit status 1 when something is
 //! wrong. It needs git and cargo, nothing else.
@@ -14,6 +15,7 @@
 
 mod ci;
 mod compat;
+mod failover;
 mod figures;
 mod licenses;
 mod tidy;
@@ -39,6 +41,10 @@ cargo xtask figures [--etcd BINARY] [--data-dir DIR] [--replicas N] [--seconds N
     times three stores (or --replicas 1 or 5) beside a bare gRPC echo, and
     beside as many members of etcd if a binary of it is named; 5 rounds of 5
     seconds a row unless told otherwise
+cargo xtask failover [--rounds N] [--faults FAULT,...]
+    kill, pause, cut, deaf, mute, apart, replace: 30 rounds each of the store
+    that leads, one of three under load, and the time without a write; those
+    that cut the network need Linux and root, and are skipped otherwise
 ";
 
 fn main() -> ExitCode {
@@ -71,6 +77,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             no_flags(flags)?;
             compat::run(&root)
         }
+        "failover" => failover::run(&root, &failover::Plan::parse(flags)?),
         "figures" => figures::run(&root, &figures::Plan::parse(flags)?),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
