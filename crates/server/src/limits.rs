@@ -80,8 +80,9 @@ pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
 /// After an election storm every region has one.
 pub const REPORTS_QUEUED_MAX: usize = 16 * 1024;
 
-/// A store that is busy for a second is not down.
-pub const STORE_DOWN_MS_MIN: u32 = 1_000;
+/// A store that has missed one report is not down: with less, every store would be, between two of
+/// its reports.
+pub const STORE_DOWN_MS_MIN: u32 = 15_000;
 /// A day: a region that waits for longer has probably lost another peer.
 pub const STORE_DOWN_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
 
@@ -140,6 +141,9 @@ pub const STORE_CACHE_BYTES: u64 = 256 * 1024 * 1024;
 /// The least that makes sense: a few blocks per core.
 pub const STORE_CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
+/// Memory for blocks while the data of a stopped store is looked at: everything is read once.
+pub const INSPECT_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Size of a store's memtable in bytes, unless configured.
 pub const STORE_MEMTABLE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -152,6 +156,7 @@ pub const THREADS_MAX: usize = 1024;
 /// Most labels of a store: they travel with every answer that lists stores.
 pub const LABELS_MAX: usize = 32;
 
+const _: () = assert!(STORE_DOWN_MS_MIN as u128 > STORE_HEARTBEAT.as_millis());
 const _: () = assert!(STREAM_WINDOW <= CONNECTION_WINDOW);
 const _: () = assert!(REQUEST_SIZE_MAX <= RESPONSE_SIZE_MAX);
 const _: () = assert!(FRAME_BYTES <= FRAME_BYTES_MAX && FRAME_BYTES_MAX <= PEER_QUEUE_MAX);
