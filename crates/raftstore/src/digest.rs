@@ -1,8 +1,8 @@
 //! What a replica holds, in a few numbers, so that replicas can be compared.
 //!
-//! Replicas that have applied the same entries hold the same pairs. [`digest`] reads one snapshot of
-//! the engine, which has the data and the applied index that belongs to it; whoever compares two of
-//! them looks at the index first, because replicas that stand elsewhere differ by right.
+//! Replicas that have applied the same entries hold the same pairs. [`digest()`] reads one snapshot
+//! of the engine, which has the data and the applied index that belongs to it; whoever compares two
+//! of them looks at the index first, because replicas that stand elsewhere differ by right.
 //!
 //! What is compared is what can be read. Stores drop what nobody can read any more in compactions,
 //! each at a time of its own, so the caller names it with the filter that compactions use, and it
