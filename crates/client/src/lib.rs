@@ -67,6 +67,8 @@ mod scatter;
 
 mod core;
 
+pub mod check;
+
 mod backoff;
 mod region_cache;
 mod tso;

@@ -19,6 +19,8 @@ use kiva_base::{
 
 use kiva_base::api::ApiVersion;
 
+use crate::check::ReplicaDigest;
+
 pub use placement::{
     Operator, OperatorKind, OperatorStatus, RegionDetail, StoreDetail, StoreDisk, StoreHealth,
 };
@@ -36,6 +38,18 @@ pub trait StorePort: Send + Sync {
         command: &Command,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Reply, CallError>>;
+
+    /// What the replica of a region on one store holds, for people who compare replicas; `None`
+    /// when it has no data. Need not be served: stores of another make refuse it.
+    fn digest(
+        &self,
+        _store: &Arc<Store>,
+        _region: RegionId,
+        _readable_at_ms: u64,
+        _timeout: Duration,
+    ) -> BoxFuture<'static, Result<Option<ReplicaDigest>, CallError>> {
+        Box::pin(std::future::ready(Err(CallError::Unserved("Digest"))))
+    }
 }
 
 /// The way to the scheduler. An implementation knows all members and finds the one that leads.

@@ -7,6 +7,7 @@ mod birth;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod inspect;
 pub mod limits;
 pub mod placement;
 pub mod runtime;

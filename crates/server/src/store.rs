@@ -18,7 +18,7 @@ use axum::Router as HttpRouter;
 use axum::extract::State;
 use axum::routing::get;
 use kiva_base::{Clock, ClusterId, StoreId};
-use kiva_engine::disk::DiskEngine;
+use kiva_engine::tree::TreeEngine;
 use kiva_engine::{Engine, EngineError, Filter};
 use kiva_kv::raw::TtlFilter;
 use kiva_kv::{ApiVersion, Executor};
@@ -38,14 +38,15 @@ use crate::config::{ConfigError, StoreConfig};
 use crate::limits::REPORTS_QUEUED_MAX;
 use crate::placement::{self, Conversation, PlacementError, Reporter, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
+use crate::service::replicas::ReplicasService;
 use crate::service::store::StoreService;
 use crate::transport::{Me, Network, TransportOptions};
 use runtime::{Courier, ReadPool};
 
 /// Folder of the engine inside the data directory.
-const ENGINE_FOLDER: &str = "data";
+pub(crate) const ENGINE_FOLDER: &str = "data";
 /// Folder of the log.
-const LOG_FOLDER: &str = "log";
+pub(crate) const LOG_FOLDER: &str = "log";
 /// Folder of snapshots that are being received, or wait to be installed.
 const SNAPSHOT_FOLDER: &str = "snapshots";
 
@@ -196,12 +197,14 @@ pub fn run(
     let serving = {
         let (executor, stop) = (executor.clone(), shutdown.clone());
         let peers = network.service(folder.clone(), shutdown.clone());
+        let replicas = ReplicasService::new(me_there, api, router.clone());
         let make = move || {
             let service = StoreService::new(cluster, executor.clone(), stop.clone());
             let (health, health_service) = tonic_health::server::health_reporter();
             drop(health);
             let grpc = Routes::new(service.into_server())
                 .add_service(peers.clone().into_server())
+                .add_service(replicas.clone().into_server())
                 .add_service(health_service);
             Doors::new(grpc, HttpRouter::new())
         };
@@ -269,17 +272,17 @@ fn open_engine(
     config: &StoreConfig,
     api: ApiVersion,
     clock: Arc<dyn Clock>,
-) -> Result<Arc<DiskEngine>, StoreError> {
+) -> Result<Arc<TreeEngine>, StoreError> {
     let path = config.data_dir.join(ENGINE_FOLDER);
     fs::create_dir_all(&path).map_err(io_error("create", &path.display().to_string()))?;
     let filter = TtlFilter::new(api, clock);
-    let engine = kiva_engine::disk::Options {
+    let engine = kiva_engine::tree::Options {
         cache_bytes: config.cache_bytes,
         memtable_bytes: config.memtable_bytes,
         filter: filter.map(|filter| Arc::new(filter) as Arc<dyn Filter>),
         ..Default::default()
     };
-    Ok(Arc::new(DiskEngine::open(path, engine)?))
+    Ok(Arc::new(TreeEngine::open(path, engine)?))
 }
 
 fn open_log(config: &StoreConfig) -> Result<log::Opened, StoreError> {

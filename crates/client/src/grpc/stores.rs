@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use kiva_base::clock::BoxFuture;
-use kiva_base::{Clock, StoreId};
+use kiva_base::{Clock, RegionId, StoreId};
+use kiva_proto::kivapb::DigestRequest;
+use kiva_proto::kivapb::replicas_client::ReplicasClient;
 use kiva_proto::tikvpb::batch_commands_request::request::Cmd as Request;
 use kiva_proto::tikvpb::batch_commands_response::response::Cmd as Response;
 use kiva_proto::tikvpb::tikv_client::TikvClient;
@@ -15,12 +17,13 @@ use tonic::transport::Channel;
 
 use super::batch::BatchStream;
 use super::{call_error, channel};
+use crate::check::ReplicaDigest;
 use crate::limits::MESSAGE_SIZE_MAX;
 use crate::options::Wire;
 use crate::rpc::{CallError, Command, Context, Reply, Spawn, Store, StorePort};
 use crate::wire::command::{Outgoing, outgoing};
 use crate::wire::fault::malformed;
-use crate::wire::reply;
+use crate::wire::{placement, reply};
 
 /// Connections to all stores that were ever called, by id.
 ///
@@ -120,6 +123,30 @@ impl StorePort for Stores {
                 let waited = timeout.as_millis();
                 Err(CallError::Lost(format!("no answer in {waited} ms")))
             })
+        })
+    }
+
+    /// Over a connection of its own: people ask seldom.
+    fn digest(
+        &self,
+        store: &Arc<Store>,
+        region: RegionId,
+        readable_at_ms: u64,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Option<ReplicaDigest>, CallError>> {
+        let store = store.clone();
+        let called = async move {
+            let channel =
+                channel(&store.address).map_err(|error| CallError::Unsent(error.to_string()))?;
+            let (store_id, region_id) = (store.id.get(), region.get());
+            let request = DigestRequest { store_id, region_id, readable_at_ms };
+            let answer = ReplicasClient::new(channel).digest(request).await;
+            let answer = answer.map_err(|status| call_error(&status, "Digest"))?.into_inner();
+            Ok(answer.replica.map(placement::digest).transpose()?)
+        };
+        Box::pin(async move {
+            let waited = tokio::time::timeout(timeout, called).await;
+            waited.unwrap_or_else(|_| Err(CallError::Lost("no answer in time".to_owned())))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the scheduler says of regions, stores and operators to people.
+//! What the scheduler says of regions, stores and operators to people, and a store of a replica.
 
 use std::time::Duration;
 
@@ -6,8 +6,9 @@ use kiva_base::codec::DecodeError;
 use kiva_base::{RegionId, Term};
 use kiva_proto::{kivapb, pdpb};
 
-use super::peer;
 use super::scheduler::{region_info, store};
+use super::{peer, region};
+use crate::check::{FamilyDigest, ReplicaDigest};
 use crate::rpc::{
     Operator, OperatorKind, OperatorStatus, RegionDetail, StoreDetail, StoreDisk, StoreHealth,
 };
@@ -58,6 +59,21 @@ pub(crate) fn store_detail(r: kivapb::DescribeStoreResponse) -> Result<StoreDeta
         size_bytes: r.region_size,
         log_position: log.position,
         lost_below: log.lost_below,
+    })
+}
+
+/// What a replica holds.
+pub(crate) fn digest(r: kivapb::ReplicaDigest) -> Result<ReplicaDigest, DecodeError> {
+    let families = r.families.into_iter().map(|family| FamilyDigest {
+        family: family.family,
+        pairs: family.pairs,
+        bytes: family.bytes,
+        hash: family.hash,
+    });
+    Ok(ReplicaDigest {
+        region: region(r.region.ok_or(DecodeError::Malformed("a digest without a region"))?)?,
+        applied: (Term(r.applied_term), r.applied_index),
+        families: families.collect(),
     })
 }
 
