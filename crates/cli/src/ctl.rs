@@ -1,10 +1,13 @@
 //! `kiva ctl`: everything an operator or a curious person asks.
 //!
 //! One file per noun. Each verb asks the client library one question and prints the answer; nothing
-//! is decided here.
+//! is decided here. `log` and `data` ask nobody: they look into the directory of a stopped store.
 
+mod check;
+mod data;
 mod export;
 mod import;
+mod log;
 mod member;
 mod operator;
 mod raw;
@@ -44,6 +47,10 @@ enum Noun {
     Region(region::RegionArgs),
     /// Stores: the processes that keep data
     Store(store::StoreArgs),
+    /// The log of a stopped store, in its directory
+    Log(log::LogArgs),
+    /// The data of a stopped store, in its directory
+    Data(data::DataArgs),
     /// Operators: what the scheduler is doing with regions
     Operator(operator::OperatorArgs),
     /// Members of the scheduler
@@ -66,6 +73,8 @@ pub(crate) fn run(args: CtlArgs) -> Result<Status, Failure> {
             Noun::Txn(args) => txn::run(args, connection, &mut out).await,
             Noun::Region(args) => region::run(args, connection, &mut out).await,
             Noun::Store(args) => store::run(&args, connection, &mut out).await,
+            Noun::Log(args) => log::run(&args, &mut out),
+            Noun::Data(args) => data::run(&args, &mut out),
             Noun::Operator(args) => operator::run(&args, connection, &mut out).await,
             Noun::Member(args) => member::run(&args, connection, &mut out).await,
             Noun::Tso(args) => tso::run(&args, connection, &mut out).await,

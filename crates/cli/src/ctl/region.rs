@@ -9,8 +9,8 @@ use kiva_client::rpc::{OperatorKind, RegionDetail, RegionInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::operator;
 use super::scan::parse_limit;
+use super::{check, operator};
 use crate::connection::Connection;
 use crate::encoding::{Encoding, EncodingArgs, serialize_bytes};
 use crate::exit::{Failure, Status};
@@ -25,7 +25,8 @@ Examples:
   kiva ctl region list
   kiva ctl region find alice --mode txn
   kiva ctl region show 2
-  kiva ctl region transfer-leader 2 4")]
+  kiva ctl region transfer-leader 2 4
+  kiva ctl region check")]
 pub(crate) struct RegionArgs {
     #[command(flatten)]
     encoding: EncodingArgs,
@@ -61,6 +62,16 @@ enum Verb {
     AddPeer(Place),
     /// Take a store's peer away
     RemovePeer(Place),
+    /// Compare the replicas of a region, or of all regions
+    ///
+    /// Every store reads all it has of the region and answers with a digest; replicas that have
+    /// applied the same entry must agree in what can be read. Ends with 1 when some differ, and
+    /// with 3 when they could not be compared, because a store is away or clients write too much.
+    Check {
+        /// The id of the region; left out, all regions
+        #[arg(value_parser = parse_region)]
+        region: Option<RegionId>,
+    },
 }
 
 /// A region and a store.
@@ -81,7 +92,7 @@ enum ModeArg {
 }
 
 /// The id of a region.
-fn parse_region(text: &str) -> Result<RegionId, String> {
+pub(super) fn parse_region(text: &str) -> Result<RegionId, String> {
     text.parse().ok().and_then(RegionId::new).ok_or_else(|| NO_ID.to_owned())
 }
 
@@ -139,6 +150,17 @@ pub(crate) async fn run(
         Verb::RemovePeer(place) => {
             operate(OperatorKind::RemovePeer, place, connection, out).await?
         }
+        Verb::Check { region } => {
+            let client = connection.connect(connection.options()).await?;
+            let regions = match region {
+                Some(region) => vec![region],
+                None => {
+                    let all = client.scheduler().regions(KeyRange::ALL, usize::MAX).await?;
+                    all.iter().map(|found| found.region.id).collect()
+                }
+            };
+            return check::run(&client, &regions, out).await;
+        }
     }
     Ok(Status::Done)
 }
@@ -186,15 +208,11 @@ fn show(regions: &[RegionInfo], encoding: Encoding, out: &mut Output) -> Result<
     }
     let mut table = Table::new(&["id", "start", "end", "epoch", "leader", "peers"]);
     for RegionInfo { region, leader } in regions {
-        let bound = |bytes: &[u8], unbounded: &str| match bytes.is_empty() {
-            true => unbounded.to_owned(),
-            false => encoding.show(bytes),
-        };
         let peers: Vec<_> = region.peers.iter().map(peer).collect();
         table.row([
             region.id.to_string(),
-            bound(region.range.start(), "-∞"),
-            bound(region.range.end(), "+∞"),
+            bound(region.range.start(), "-∞", encoding),
+            bound(region.range.end(), "+∞", encoding),
             format!("{}:{}", region.epoch.conf_ver, region.epoch.version),
             leader.as_ref().map_or_else(|| "none".to_owned(), peer),
             peers.join(" "),
@@ -204,17 +222,29 @@ fn show(regions: &[RegionInfo], encoding: Encoding, out: &mut Output) -> Result<
     Ok(())
 }
 
+/// One end of a range, or what stands for none.
+pub(super) fn bound(bytes: &[u8], unbounded: &str, encoding: Encoding) -> String {
+    match bytes.is_empty() {
+        true => unbounded.to_owned(),
+        false => encoding.show(bytes),
+    }
+}
+
 /// `peer@store`, with a mark for those that do not count.
-fn peer(peer: &Peer) -> String {
-    let role = match peer.role {
+pub(super) fn peer(peer: &Peer) -> String {
+    format!("{}@{}{}", peer.id, peer.store, role(peer))
+}
+
+/// The mark of those that do not count.
+pub(super) fn role(peer: &Peer) -> &'static str {
+    match peer.role {
         PeerRole::Voter => "",
         PeerRole::Learner => " (learner)",
-    };
-    format!("{}@{}{role}", peer.id, peer.store)
+    }
 }
 
 /// A peer as an object.
-fn peer_object(peer: &Peer) -> Value {
+pub(super) fn peer_object(peer: &Peer) -> Value {
     json!({
         "id": peer.id.get(),
         "store": peer.store.get(),

@@ -6,6 +6,7 @@
 //! | `serve` | ready lines, ports, signals, settings |
 //! | `ctl` | questions, answers and exit statuses |
 //! | `files` | import and export |
+//! | `inspect` | replicas compared, and the directories of stores that are stopped |
 //! | `bench` | figures that programs can read, and verification that finds what is planted |
 //! | `crash` | `kill -9` under write load loses nothing that was acknowledged |
 
@@ -14,5 +15,6 @@ mod crash;
 mod ctl;
 mod files;
 mod help;
+mod inspect;
 mod process;
 mod serve;
