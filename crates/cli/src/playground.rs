@@ -253,6 +253,11 @@ impl Running for Playground {
         vec![self.scheduler.address()]
     }
 
+    /// A cluster that was stopped has to elect its leaders anew.
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        self.scheduler.led().boxed()
+    }
+
     /// One store, or the scheduler: a cluster for trying things out should not limp.
     fn failed(&self) -> BoxFuture<'static, ()> {
         let stores = self.stores.iter().map(|store| store.failed().boxed());

@@ -21,6 +21,10 @@ use crate::signals::Signals;
 pub(crate) trait Running: Send + 'static {
     /// What the `ready` line names.
     fn addresses(&self) -> Vec<SocketAddr>;
+    /// Ready when clients find everything they may ask for.
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// Ready when it cannot go on: a disk has failed.
     fn failed(&self) -> BoxFuture<'static, ()>;
     /// Waits until it has stopped, which it was asked to.
@@ -49,10 +53,17 @@ pub(crate) fn until_signal<R: Running>(
                 };
             }
         };
-        announce(&started.addresses())?;
+        let serving = async {
+            started.ready().await;
+            match announce(&started.addresses()) {
+                Ok(()) => std::future::pending().await,
+                Err(failure) => failure,
+            }
+        };
         let mut failed = started.failed();
         let outcome = tokio::select! {
             () = signals.received() => Ok(()),
+            failure = serving => Err(failure),
             // Half a server is worse than none: what is on the disk is safe, and whoever watches
             // this process starts it again.
             () = &mut failed => Err(Failure::refused("the disk has failed; see the log")

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiva_base::ClusterId;
+use kiva_base::{ClusterId, KeyRange};
 use kiva_engine::disk::{self, DiskEngine};
 use kiva_engine::{Engine, EngineError};
+use kiva_scheduler::regions::RegionReport;
 use kiva_scheduler::runtime::Keeper;
 use kiva_scheduler::{OpenError, Options, Policy, Scheduler};
 
@@ -19,6 +20,11 @@ use crate::http;
 use crate::limits::{SCHEDULER_CACHE_BYTES, SCHEDULER_MEMTABLE_BYTES};
 use crate::runtime::{self, Doors, Serving, Shutdown, cores, random_seed, serve};
 use crate::service::scheduler::{Membership, SchedulerService};
+
+/// Between two looks whether every region is led. An election takes a hundred of them.
+const LEADERS_LOOK: Duration = Duration::from_millis(10);
+/// Looks after which somebody who waits is told why: ten seconds.
+const LOOKS_PER_WORD: u32 = 1_000;
 
 /// Folder of the engine inside the data directory.
 const ENGINE_FOLDER: &str = "data";
@@ -111,6 +117,29 @@ impl RunningScheduler {
     /// The scheduler itself, for those in the same process.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+
+    /// Ready when each region there is has a leader that has said so since this scheduler began:
+    /// then clients are sent to somebody who serves them.
+    pub fn led(&self) -> impl Future<Output = ()> + Send + use<> {
+        let scheduler = self.scheduler.clone();
+        async move {
+            let mut looks = 0_u32;
+            loop {
+                let regions = scheduler.regions(&KeyRange::ALL, usize::MAX).unwrap_or_default();
+                let is_led =
+                    |report: &RegionReport| report.is_reported() && report.leader.is_some();
+                let waiting = regions.iter().filter(|report| !is_led(report)).count();
+                if waiting == 0 {
+                    return;
+                }
+                looks += 1;
+                if looks.is_multiple_of(LOOKS_PER_WORD) {
+                    tracing::warn!(waiting, "regions without a leader are waited for");
+                }
+                tokio::time::sleep(LEADERS_LOOK).await;
+            }
+        }
     }
 
     /// Ready when the disk has failed: nothing is saved any more, so it should be stopped.
