@@ -303,9 +303,12 @@ impl Placement {
             .collect();
         let answers = self.pd.region_heartbeat(tokio_stream::iter(reports)).await;
         let mut answers = answers.map_err(refused("RegionHeartbeat"))?.into_inner();
-        // It answers only what it refuses; its stream ends after ours.
+        // It answers only what it refuses; its stream ends after ours. After a restart it may know
+        // more than our first term: then the region can be found already.
         while let Some(answer) = answers.message().await.map_err(refused("RegionHeartbeat"))? {
-            accepted("RegionHeartbeat", &answer.header)?;
+            if let Err(error) = accepted("RegionHeartbeat", &answer.header) {
+                tracing::debug!(%error, "a report was refused");
+            }
         }
         Ok(())
     }
