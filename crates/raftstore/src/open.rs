@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use kiva_base::{Clock, RegionId, StoreId};
+use kiva_base::{Clock, StoreId};
 use kiva_engine::{Engine, EngineError, WriteBatch};
 
 use crate::apply::Apply;
-use crate::log::{Log, Opened};
+use crate::log::{Damage, Log, Opened};
 use crate::meta::{self, MetaError, RegionRecord};
 use crate::options::Options;
 use crate::router::{Regions, Router};
@@ -31,16 +31,17 @@ pub enum OpenError {
     /// One region's log does not fit its data.
     #[error(transparent)]
     Peer(#[from] OpenPeerError),
-    /// The log cannot say any more what this peer has promised.
+    /// Of parts of the log nobody knows any more whose promises were there.
     #[error(
-        "the log has lost what it knew of region {region} from index {index} on, votes included: \
-         this store's replicas must be replaced; start it on an empty directory"
+        "{count} places of the log cannot be read, the first in segment {segment}: votes of any \
+         peer may be lost; start this store on an empty directory, and its replicas come back from \
+         the others"
     )]
-    Damaged {
-        /// The first region concerned.
-        region: RegionId,
-        /// The first entry that is lost.
-        index: u64,
+    Lost {
+        /// How many.
+        count: usize,
+        /// Where the first is.
+        segment: u32,
     },
 }
 
@@ -77,7 +78,12 @@ pub fn open(
     loops: usize,
     lost_below: u64,
 ) -> Result<Assembly, OpenError> {
-    let Opened { log, tombstones, damage, .. } = opened;
+    let Opened { log, tombstones, damage, lost, .. } = opened;
+    if let Some(first) = lost.first() {
+        return Err(OpenError::Lost { count: lost.len(), segment: first.segment });
+    }
+    let has_forgotten =
+        |region| damage.get(&region).is_some_and(|damage: &Damage| damage.is_state_lost);
     let now = clock.now();
     let regions = Regions::default();
     let mailboxes: Arc<[Mailbox]> = (0..loops.max(1)).map(|_| Mailbox::new()).collect();
@@ -110,13 +116,10 @@ pub fn open(
             clear_away(&**engine, &record)?;
             continue;
         }
-        if let Some(damage) = damage.get(&region).filter(|damage| damage.is_state_lost) {
-            return Err(OpenError::Damaged { region, index: damage.index.0 });
-        }
         let core = &mut cores[loop_of(region, loops)].store;
         match peer {
             // It has forgotten what it promised. Its data stays until a newer peer replaces it.
-            Some(peer) if peer.id.get() < lost_below => {
+            Some(peer) if peer.id.get() < lost_below || has_forgotten(region) => {
                 core.bury_lost(region, peer, record.region.epoch);
             }
             _ => core.adopt(Arc::new(record), state, now)?,

@@ -24,7 +24,7 @@ use kiva_engine::Engine;
 
 use crate::apply::Apply;
 use crate::durable;
-use crate::limits::{FLUSH_INTERVAL, FLUSH_LOG_BYTES, STOP_GRACE, SYNCS_MAX};
+use crate::limits::{FLUSH_INTERVAL, FLUSH_LOG_BYTES, FLUSH_LOOK, STOP_GRACE, SYNCS_MAX};
 use crate::log::{Log, LogBatch, LogWriteError, Written};
 use crate::placement::Placement;
 use crate::store::{AfterSync, Mailbox, Outbox, Store, StoreMsg};
@@ -344,26 +344,33 @@ fn run_tasks(tasks: &Receiver<(usize, Task)>, engine: &dyn Engine, mailboxes: &[
     }
 }
 
-/// Flushes when the log has grown or time has passed, and before the end.
+/// Flushes when the log has grown or time has passed, and before the end. A log that has become
+/// idle is marked, so that what it holds is vouched for.
 fn flush(engine: &dyn Engine, log: &Log, stopped: &Receiver<()>) {
-    let look = FLUSH_INTERVAL / 30;
     let mut waited = Duration::ZERO;
-    let mut flushed = log.position();
+    let (mut flushed, mut seen) = (log.position(), log.position());
     loop {
-        let is_over = !matches!(stopped.recv_timeout(look), Err(RecvTimeoutError::Timeout));
-        waited += look;
-        let grown = log.position().0.saturating_sub(flushed.0);
+        let is_over = !matches!(stopped.recv_timeout(FLUSH_LOOK), Err(RecvTimeoutError::Timeout));
+        waited += FLUSH_LOOK;
+        let now = log.position();
+        let grown = now.0.saturating_sub(flushed.0);
         let is_due = grown >= FLUSH_LOG_BYTES || (waited >= FLUSH_INTERVAL && grown > 0);
-        if is_due || is_over {
-            if let Err(error) = durable::advance(engine, log) {
-                tracing::error!(%error, "what is applied cannot be made durable; this store ends");
-                return;
-            }
+        let done = if is_due || is_over {
             waited = Duration::ZERO;
-            flushed = log.position();
+            flushed = now;
+            durable::advance(engine, log)
+        } else {
+            Ok(())
+        };
+        let is_idle = now == seen || is_over;
+        let done = if is_idle { done.and_then(|()| Ok(log.mark().map(drop)?)) } else { done };
+        if let Err(error) = done {
+            tracing::error!(%error, "what is applied cannot be made durable; this store ends");
+            return;
         }
         if is_over {
             return;
         }
+        seen = log.position();
     }
 }
