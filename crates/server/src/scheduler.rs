@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiva_base::{ClusterId, KeyRange};
-use kiva_engine::disk::{self, DiskEngine};
+use kiva_engine::tree::{self, TreeEngine};
 use kiva_engine::{Engine, EngineError};
 use kiva_scheduler::regions::RegionReport;
 use kiva_scheduler::runtime::Keeper;
@@ -65,7 +65,7 @@ pub struct RunningScheduler {
     serving: Serving,
     keeper: Keeper,
     failure: Shutdown,
-    engine: Arc<DiskEngine>,
+    engine: Arc<TreeEngine>,
 }
 
 /// Starts a scheduler on a socket that is already bound, and returns when it serves. It stops when
@@ -163,14 +163,14 @@ fn io_error(action: &'static str, what: &str) -> impl FnOnce(io::Error) -> Sched
     move |source| SchedulerError::Io { action, what, source }
 }
 
-fn open_engine(config: &SchedulerConfig) -> Result<Arc<DiskEngine>, SchedulerError> {
+fn open_engine(config: &SchedulerConfig) -> Result<Arc<TreeEngine>, SchedulerError> {
     let path = config.data_dir.join(ENGINE_FOLDER);
     fs::create_dir_all(&path).map_err(io_error("create", &path.display().to_string()))?;
-    let options = disk::Options {
+    let options = tree::Options {
         cache_bytes: SCHEDULER_CACHE_BYTES,
         memtable_bytes: SCHEDULER_MEMTABLE_BYTES,
         threads: 1,
         filter: None,
     };
-    Ok(Arc::new(DiskEngine::open(path, options)?))
+    Ok(Arc::new(TreeEngine::open(path, options)?))
 }
