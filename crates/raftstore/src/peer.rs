@@ -18,6 +18,7 @@
 //! - `slot` says what the peer was at the end of the last round; a lease is taken back before a
 //!   message that ends it leaves.
 
+mod farewell;
 mod propose;
 mod ready;
 mod storage;
@@ -37,13 +38,14 @@ use kiva_raft::{
 use crate::apply::{Applied, ApplyMsg, MemberChange};
 use crate::limits::{ENTRY_OVERHEAD, ENTRY_SIZE_MAX, PROPOSAL_TICKS_MAX};
 use crate::log::{RegionLog, Tombstone};
-use crate::meta::{ApplyState, RegionRecord, node_id};
+use crate::meta::{self, ApplyState, RegionRecord, node_id};
 use crate::options::Options;
 use crate::proposal::{Proposals, Write};
 use crate::read::{Slot, Standing};
 use crate::snapshot::Received;
 use crate::store::{AfterSync, Outbox};
 use crate::task::Task;
+use farewell::Farewells;
 use storage::{Common, PeerStore};
 
 /// One replica of a region.
@@ -65,6 +67,9 @@ pub(crate) struct Peer {
     /// knows of when it became a member.
     heard: Epoch,
     proposals: Proposals,
+    farewells: Farewells,
+    /// What has to be cleared when it is doomed.
+    left: Vec<KeyRange>,
     /// Writes of this round, to be merged into entries at its end.
     gathered: Vec<Write>,
     reads: Reads,
@@ -222,6 +227,8 @@ impl Peer {
             strangers: BTreeMap::new(),
             heard: Epoch::default(),
             proposals: Proposals::default(),
+            farewells: Farewells::default(),
+            left: Vec::new(),
             gathered: Vec::new(),
             reads: Reads::default(),
             incoming: None,
@@ -379,6 +386,7 @@ impl Peer {
                 changes.into_iter().for_each(|change| self.on_member_change(change));
                 self.node.on_applied(state.applied.index);
                 self.truncate();
+                self.release_held(out);
             }
             Applied::Installed { record, state } => {
                 out.apply.push(ApplyMsg::Adopt(record.clone(), state));
@@ -407,7 +415,13 @@ impl Peer {
                     .apply_membership(change.index)
                     .expect("the apply loop judged by the same rule");
                 assert_eq!(*membership, record.membership, "members of region {}", self.region);
-                self.record = Some(record);
+                if let Some(before) = self.record.replace(record.clone()) {
+                    let stays =
+                        |peer: &PeerName| record.region.peers.iter().any(|it| it.id == peer.id);
+                    let peers = before.region.peers.iter();
+                    let gone = peers.filter(|peer| peer.id != self.name.id && !stays(peer));
+                    self.farewells.add(change.index, gone.copied().collect());
+                }
                 self.clock.until_report = 0;
             }
             None => self.node.refuse_membership(change.index),
@@ -427,6 +441,13 @@ impl Peer {
         let (region_id, peer_id) = (self.region.get(), self.name.id.get());
         tracing::info!(region_id, peer_id, "removed");
         self.slot.end_lease();
+        self.left = self.record.iter().map(|record| record.region.range.clone()).collect();
+        if let Phase::Installing(waiting) = &self.phase {
+            // The task may put it there yet, before it clears away.
+            let snapshot = waiting.front().and_then(|write| write.snapshot.as_ref());
+            let record = snapshot.and_then(|it| meta::decode_region(self.region, &it.data).ok());
+            self.left.extend(record.map(|record| record.region.range));
+        }
         self.phase = Phase::Doomed;
         self.incoming = None;
         let gone = RegionError::RegionNotFound { region: region_id };
@@ -443,7 +464,7 @@ impl Peer {
 
     /// What is to be cleared once the tombstone stands.
     pub(crate) fn clear(&self) -> Task {
-        let ranges = self.record.iter().map(|record| record.region.range.clone()).collect();
+        let ranges = self.left.clone();
         Task::Clear { region: self.region, ranges }
     }
 

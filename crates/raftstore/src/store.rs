@@ -295,6 +295,9 @@ impl Store {
                     record.region.peers.iter().all(|listed| listed.id != from.id)
                         && epoch.conf_ver < record.region.epoch.conf_ver
                 });
+                if is_stranger && !peer.may_dismiss() {
+                    return None;
+                }
                 if is_stranger {
                     let epoch = record.map(|record| record.region.epoch).unwrap_or_default();
                     let from_here = peer.name();
@@ -390,6 +393,13 @@ impl Store {
                 let Some(known) = self.peers.get_mut(&region) else { return };
                 if known.name().id == peer.id {
                     known.on_synced(receipt, &mut self.out);
+                    self.touched.insert(region);
+                }
+            }
+            AfterSync::Commit { region, peer, commit } => {
+                let Some(known) = self.peers.get_mut(&region) else { return };
+                if known.name().id == peer.id {
+                    known.on_commit_saved(commit, &mut self.out);
                     self.touched.insert(region);
                 }
             }

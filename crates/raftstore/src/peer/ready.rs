@@ -51,7 +51,8 @@ impl Peer {
         self.publish();
         self.serve_reads();
         self.send(messages, out);
-        if self.node.is_leader() {
+        self.save_commit(out);
+        if self.node.is_leader() && self.may_dismiss() {
             self.maybe_report(options, out);
         }
     }
@@ -88,6 +89,7 @@ impl Peer {
     pub(super) fn send(&mut self, messages: Vec<Message>, out: &mut Outbox) {
         let epoch = self.epoch();
         for message in messages {
+            let Some(message) = self.hold_back(message) else { continue };
             let Some(to) = self.peer_of(message.to) else {
                 tracing::debug!(
                     region_id = self.region.get(),

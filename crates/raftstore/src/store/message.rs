@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_channel::oneshot;
 use kiva_base::{Epoch, Peer, RegionError, RegionId, StoreId};
-use kiva_raft::Receipt;
+use kiva_raft::{Index, Receipt};
 
 use crate::apply::{Applied, ApplyMsg};
 use crate::command::PeerChange;
@@ -82,6 +82,15 @@ pub enum AfterSync {
         peer: Peer,
         /// The key to what waits.
         receipt: Receipt,
+    },
+    /// The commit index is saved, which whoever was removed waits for.
+    Commit {
+        /// Whose group.
+        region: RegionId,
+        /// Which life of the peer.
+        peer: Peer,
+        /// Up to where.
+        commit: Index,
     },
     /// A tombstone stands, so the peer's data may go.
     Tombstone {
