@@ -27,7 +27,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kiva_base::{Clock, Epoch, KeyRange, Moment, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use kiva_base::{
+    Clock, Epoch, KeyRange, Moment, Peer, PeerId, PeerRole, Region, RegionId, StoreId,
+};
 use kiva_engine::Engine;
 use kiva_raftstore::options::Options;
 use kiva_raftstore::transport::Content;
@@ -134,7 +136,8 @@ enum Step {
 impl World {
     /// A cluster that has just been founded: its first region has a peer on every store.
     pub fn new(kit: &Kit, setup: Setup) -> Self {
-        let ids: Vec<_> = (1..=setup.stores).map(|id| StoreId::new(id).expect("from one")).collect();
+        let ids: Vec<_> =
+            (1..=setup.stores).map(|id| StoreId::new(id).expect("from one")).collect();
         let directory = Directory::default();
         let scheduler = Scheduler::new(directory.clone(), ids.clone(), setup.stores, 1);
         let mut world = Self {
@@ -233,6 +236,7 @@ impl World {
                 self.with(position, kit, "writes its log", |process, _| process.write_log(due));
             }
             Step::Sync(position) => {
+                self.machines[position].arm();
                 self.with(position, kit, "syncs its log", |process, _| process.sync_log());
             }
             Step::Apply(position) => {
@@ -449,6 +453,23 @@ impl World {
         self.door.set_usual(Link { overtake: link.overtake, ..steady });
     }
 
+    /// Whether the group is sure to do without one of its disks: all of it is here and the same,
+    /// nothing is in its logs that is not applied, and nobody is about to change it.
+    fn may_lose_a_disk(&self) -> bool {
+        let Some(record) = self.scheduler.record(REGION) else { return false };
+        let is_even = |machine: &Machine| {
+            machine.running().is_some_and(|process| {
+                process.store.statuses().all(|status| {
+                    let is_same = status.record.as_ref().is_some_and(|it| **it == *record);
+                    is_same && status.raft.last == status.state.applied.index
+                })
+            })
+        };
+        self.machines.iter().all(is_even)
+            && !self.scheduler.has_goals()
+            && self.scheduler.may_lose(REGION)
+    }
+
     /// Asks the scheduler to bring something about.
     fn shake(&mut self, lot: u64) {
         self.scheduler.shake(REGION, lot, self.setup.churns);
@@ -500,7 +521,7 @@ impl Cluster for World {
     fn commit(&mut self, fault: &Fault, kit: &mut Kit) {
         let now = self.time.now();
         match fault {
-            Fault::Stop(host, Stop::DiskLost) if !self.scheduler.may_lose(REGION) => {
+            Fault::Stop(host, Stop::DiskLost) if !self.may_lose_a_disk() => {
                 self.commit(&Fault::Stop(*host, Stop::PowerLost), kit);
             }
             Fault::Stop(host, stop) => {
@@ -508,8 +529,9 @@ impl Cluster for World {
                 let machine = &mut self.machines[position];
                 machine.stop(*stop, &mut self.check);
                 if *stop == Stop::DiskLost {
-                    machine.forget_below(self.scheduler.peers_made() + 1);
-                    self.scheduler.lose(REGION, machine.id);
+                    let below = self.scheduler.peers_made() + 1;
+                    machine.forget_below(below);
+                    self.scheduler.lose(machine.id, below);
                 }
                 self.cut_off(*host, kit);
             }
@@ -593,7 +615,8 @@ impl Cluster for World {
         for machine in &self.machines {
             let view = machine.engine.snapshot();
             let data = data_of(&*view, &record.region.range);
-            let nothing = data_of(&*kiva_engine::memory::MemoryEngine::new().snapshot(), &KeyRange::ALL);
+            let nothing =
+                data_of(&*kiva_engine::memory::MemoryEngine::new().snapshot(), &KeyRange::ALL);
             let regions =
                 kiva_raftstore::meta::load_regions(&*view).map_err(|error| error.to_string())?;
             match record.region.peer_on(machine.id) {
@@ -616,7 +639,11 @@ impl Cluster for World {
         for machine in &self.machines {
             match &machine.process {
                 Some(process) => {
-                    text += &format!("{} {}\n", machine.host, if process.is_idle() { "idle" } else { "busy" });
+                    text += &format!(
+                        "{} {}\n",
+                        machine.host,
+                        if process.is_idle() { "idle" } else { "busy" }
+                    );
                     for status in process.store.statuses() {
                         text += &format!("    {status:?}\n");
                     }

@@ -60,11 +60,7 @@ impl Check {
     }
 
     /// A store has started: what it promised before it knows still.
-    pub(super) fn on_start(
-        &mut self,
-        store: StoreId,
-        statuses: impl Iterator<Item = PeerStatus>,
-    ) {
+    pub(super) fn on_start(&mut self, store: StoreId, statuses: impl Iterator<Item = PeerStatus>) {
         self.seen.retain(|(other, ..), _| *other != store);
         for status in statuses {
             let region = region_of(&status);

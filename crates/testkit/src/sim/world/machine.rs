@@ -41,6 +41,7 @@ pub(super) struct Machine {
     rng: Rng,
     slower: Duration,
     is_stalled: bool,
+    fails_sync: bool,
     /// Peers below are those of an earlier disk.
     lost_below: u64,
 }
@@ -60,6 +61,7 @@ impl Machine {
             rng,
             slower: Duration::ZERO,
             is_stalled: false,
+            fails_sync: false,
             lost_below: 0,
         }
     }
@@ -94,12 +96,10 @@ impl Machine {
 
     fn open(&mut self, setup: &Setup, now: Moment) -> Result<Process, String> {
         let local = self.clock.now();
-        let options = log::Options {
-            segment_size: setup.segment_size,
-            cache_bytes: setup.log_cache_bytes,
-        };
-        let opened =
-            Log::open(Arc::new(self.disk.clone()), options).map_err(|error| format!("{error:?}"))?;
+        let options =
+            log::Options { segment_size: setup.segment_size, cache_bytes: setup.log_cache_bytes };
+        let opened = Log::open(Arc::new(self.disk.clone()), options)
+            .map_err(|error| format!("{error:?}"))?;
         if !opened.damage.is_empty() || !opened.lost.is_empty() {
             return Err("a log is damaged that nobody has damaged".into());
         }
@@ -122,6 +122,12 @@ impl Machine {
     /// The process ends.
     pub(super) fn stop(&mut self, stop: Stop, check: &mut Check) {
         self.is_paused = false;
+        if stop == Stop::DiskLost {
+            self.process = None;
+            self.disk = MemoryDisk::new();
+            self.folder = MemoryDisk::new();
+            self.engine = MemoryEngine::new();
+        }
         let Some(mut process) = self.process.take() else { return };
         match stop {
             Stop::Orderly => {
@@ -142,12 +148,7 @@ impl Machine {
                 self.disk = self.disk.crash(&mut |count| rng.position(count));
                 self.folder = self.folder.crash(&mut |count| rng.position(count));
             }
-            Stop::DiskLost => {
-                drop(process);
-                self.disk = MemoryDisk::new();
-                self.folder = MemoryDisk::new();
-                self.engine = MemoryEngine::new();
-            }
+            Stop::DiskLost => unreachable!("nothing is left of it"),
         }
     }
 
@@ -174,6 +175,13 @@ impl Machine {
         if self.is_stalled { now + NEVER } else { now + takes }
     }
 
+    /// Before a sync: whether it is to fail.
+    pub(super) fn arm(&mut self) {
+        if std::mem::take(&mut self.fails_sync) {
+            self.disk.fail_next(Operation::Sync);
+        }
+    }
+
     pub(super) fn next_tidy(&mut self, now: Moment) -> Moment {
         now + self.rng.duration(&TIDY)
     }
@@ -192,7 +200,7 @@ impl Machine {
                     process.set_sync_due(now + NEVER);
                 }
             }
-            DiskTrouble::SyncFails => self.disk.fail_next(Operation::Sync),
+            DiskTrouble::SyncFails => self.fails_sync = true,
             DiskTrouble::Full => self.disk.set_capacity(0),
             DiskTrouble::BitFlips => self.flip_a_bit(),
         }
@@ -201,6 +209,7 @@ impl Machine {
     /// The disk is well again.
     pub(super) fn recover(&mut self, now: Moment) {
         self.slower = Duration::ZERO;
+        self.fails_sync = false;
         self.disk.set_capacity(u64::MAX);
         if std::mem::take(&mut self.is_stalled)
             && let Some(process) = &mut self.process

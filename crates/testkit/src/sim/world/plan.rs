@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Setup, World};
+use crate::sim::faults::Often;
 use crate::sim::play::{attempt, play};
 use crate::sim::{DiskTrouble, Failure, Kit, Link, Profile, Stop, Summary, Trace};
-use crate::sim::faults::Often;
 use crate::workload::{self, Append, Register, Workload};
 
 /// How long a cluster may take to come back to life when the faults are over.
@@ -45,7 +45,8 @@ impl Work {
             }
             Self::Append => Box::new(Append::new(workload::append::Options::default())),
             Self::Leaders => {
-                let mix = workload::register::Mix { get: 80, put: 14, delete: 2, compare_and_swap: 4 };
+                let mix =
+                    workload::register::Mix { get: 80, put: 14, delete: 2, compare_and_swap: 4 };
                 let options = workload::register::Options { mix, keys: 2, ..Default::default() };
                 Box::new(Register::new(options))
             }

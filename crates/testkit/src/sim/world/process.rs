@@ -373,7 +373,13 @@ impl Process {
     }
 
     /// A part of a snapshot, or an answer to one.
-    pub(super) fn on_piece(&mut self, from: StoreId, piece: Piece, local: Moment, now: Moment) -> Sent {
+    pub(super) fn on_piece(
+        &mut self,
+        from: StoreId,
+        piece: Piece,
+        local: Moment,
+        now: Moment,
+    ) -> Sent {
         let mut sent = Sent::default();
         let Piece { stream, content } = piece;
         let until = now + STREAM_PATIENCE;

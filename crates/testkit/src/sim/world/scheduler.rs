@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use kiva_base::{Moment, Peer, PeerId, PeerRole, RegionId, StoreId, Term};
+use kiva_base::{Moment, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term};
 use kiva_raftstore::command::PeerChange;
 use kiva_raftstore::meta::RegionRecord;
 use kiva_raftstore::placement::{RegionReport, Step};
@@ -25,8 +25,8 @@ pub(super) struct Scheduler {
     directory: Directory,
     stores: Vec<StoreId>,
     peers_made: u64,
-    /// Peers whose disk is gone.
-    lost: BTreeSet<PeerId>,
+    /// Stores that have lost their disks, and which peers were made before that.
+    lost: BTreeMap<StoreId, u64>,
     goals: VecDeque<Goal>,
     current: Option<(Goal, Moment, u64)>,
     /// Fewer than this are too few.
@@ -60,7 +60,7 @@ impl Scheduler {
             directory,
             stores,
             peers_made,
-            lost: BTreeSet::new(),
+            lost: BTreeMap::new(),
             goals: VecDeque::new(),
             current: None,
             replicas,
@@ -79,7 +79,7 @@ impl Scheduler {
     }
 
     pub(super) fn has_goals(&self) -> bool {
-        self.current.is_some() || !self.goals.is_empty() || !self.lost.is_empty()
+        self.current.is_some() || !self.goals.is_empty()
     }
 
     /// Nothing new is begun.
@@ -98,17 +98,21 @@ impl Scheduler {
 
     /// Whether a store may lose its disk now: only one at a time, and the others can do without.
     pub(super) fn may_lose(&self, region: RegionId) -> bool {
-        self.lost.is_empty()
-            && self.known.get(&region).is_some_and(|known| {
-                let voters = known.record.membership.voters();
-                voters.len() >= 3 && !known.record.membership.is_joint()
-            })
+        self.known.get(&region).is_some_and(|known| {
+            let RegionRecord { region, membership } = &known.record;
+            membership.voters().len() >= 3
+                && !membership.is_joint()
+                && region.peers.iter().all(|peer| !self.is_lost(peer))
+        })
     }
 
-    /// A store has lost its disk and with it this peer.
-    pub(super) fn lose(&mut self, region: RegionId, store: StoreId) {
-        let Some(known) = self.known.get(&region) else { return };
-        self.lost.extend(known.record.region.peer_on(store).map(|peer| peer.id));
+    /// A store has lost its disk, and with it every peer with an id below.
+    pub(super) fn lose(&mut self, store: StoreId, below: u64) {
+        self.lost.insert(store, below);
+    }
+
+    fn is_lost(&self, peer: &Peer) -> bool {
+        self.lost.get(&peer.store).is_some_and(|below| peer.id.get() < *below)
     }
 
     /// Draws something to do with a region: another leader, more peers, fewer, others.
@@ -216,11 +220,28 @@ impl Scheduler {
         Ok(())
     }
 
+    /// The next goal that still makes sense. Many were drawn when the group was another one, and
+    /// an id is never used again.
+    fn next_goal(&mut self, region: &Region) -> Option<Goal> {
+        let is_listed = |peer: &Peer| region.peers.iter().any(|it| it.id == peer.id);
+        let was_listed =
+            |peer: &Peer| self.versions.values().flatten().any(|it: &Peer| it.id == peer.id);
+        let makes_sense = |goal: &Goal| match goal {
+            Goal::Transfer(to) => is_listed(to),
+            Goal::Change(changes) => changes.iter().all(|change| match change {
+                PeerChange::Add(peer) => is_listed(peer) || !was_listed(peer),
+                PeerChange::Remove(peer) => is_listed(peer),
+            }),
+        };
+        let first = self.goals.iter().position(makes_sense);
+        let end = first.map_or(self.goals.len(), |first| first + 1);
+        self.goals.drain(..end).next_back().filter(|_| first.is_some())
+    }
+
     fn next_step(&mut self, region: RegionId, now: Moment) -> Option<Step> {
         let known = self.known.get(&region)?;
-        let Known { record, leader, .. } = known;
+        let (record, leader) = (known.record.clone(), known.leader);
         let epoch = record.region.epoch;
-        self.lost.retain(|lost| record.region.peers.iter().any(|peer| peer.id == *lost));
         if let Some((goal, until, conf_ver)) = &self.current {
             let is_reached = match goal {
                 Goal::Change(_) => epoch.conf_ver != *conf_ver && !record.membership.is_joint(),
@@ -231,12 +252,14 @@ impl Scheduler {
             }
         }
         if self.current.is_none() {
-            let lost = record.region.peers.iter().find(|peer| self.lost.contains(&peer.id));
+            let lost = record.region.peers.iter().find(|peer| self.is_lost(peer));
             let missing = self
                 .stores
                 .iter()
-                .find(|store| record.region.peers.len() < self.replicas
-                    && record.region.peer_on(**store).is_none())
+                .find(|store| {
+                    record.region.peers.len() < self.replicas
+                        && record.region.peer_on(**store).is_none()
+                })
                 .copied();
             let goal = match (lost, missing) {
                 (Some(lost), _) => Some(Goal::Change(vec![PeerChange::Remove(*lost)])),
@@ -244,7 +267,7 @@ impl Scheduler {
                     let peer = self.new_peer(store, PeerRole::Voter);
                     Some(Goal::Change(vec![PeerChange::Add(peer)]))
                 }
-                _ => self.goals.pop_front(),
+                _ => self.next_goal(&record.region),
             };
             self.current = goal.map(|goal| (goal, now + PATIENCE, epoch.conf_ver));
         }
