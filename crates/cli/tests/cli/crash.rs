@@ -164,10 +164,21 @@ async fn a_killed_store_keeps_every_acknowledged_write() {
 }
 
 #[tokio::test]
-async fn a_killed_playground_keeps_every_acknowledged_write() {
+async fn a_killed_playground_of_one_store_keeps_every_acknowledged_write() {
+    kill_playground("1").await;
+}
+
+/// All replicas die at once, in the first round while they are still being made. What was
+/// acknowledged is on the disks of a majority.
+#[tokio::test]
+async fn a_killed_playground_of_three_stores_keeps_every_acknowledged_write() {
+    kill_playground("3").await;
+}
+
+async fn kill_playground(stores: &str) {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
     let path = directory.path().to_str().unwrap().to_owned();
-    let start = || Server::playground(&["--stores", "1", "--data-dir", &path]);
+    let start = || Server::playground(&["--stores", stores, "--data-dir", &path]);
     let (mut promises, mut newest) = (Promises::new(), Timestamp::ZERO);
     for round in 1..=rounds() {
         let server = start();

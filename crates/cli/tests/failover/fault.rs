@@ -73,9 +73,9 @@ impl Fault {
     }
 
     /// Peers of a store that does not come back are replaced after half an hour unless told
-    /// otherwise, for which no test waits.
+    /// otherwise, for which no test waits. Stores report every ten seconds.
     pub(crate) fn scheduler_settings(self) -> &'static str {
-        if self == Self::Replace { "store-down-ms = 1000\n" } else { "" }
+        if self == Self::Replace { "store-down-ms = 15000\n" } else { "" }
     }
 
     async fn begin(self, cluster: &mut Cluster, place: usize) {
