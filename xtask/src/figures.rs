@@ -1,10 +1,10 @@
 //! The table of the README: this machine's figures, all systems in one run, by one tool.
 //!
-//! One scheduler and as many stores as asked for, each a process of its own, a bare gRPC echo on the
-//! same serving runtime, and as many members of etcd if a binary of it is named. Each round times every row on every system, one after the other, so that whatever
-//! else the machine does hits all of them; a ratio is taken within a round, and the table has
-//! medians. All of them keep their data below one directory: a memory file system takes the disk
-//! out of the comparison.
+//! One scheduler and as many stores as asked for, each a process of its own, a bare gRPC echo on
+//! the same serving runtime, and as many members of etcd if a binary of it is named. Each round
+//! times every row on every system, one after the other, so that whatever else the machine does
+//! hits all of them; a ratio is taken within a round, and the table has medians. All of them keep
+//! their data below one directory: a memory file system takes the disk out of the comparison.
 
 use std::collections::BTreeMap;
 use std::fs;

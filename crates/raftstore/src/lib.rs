@@ -53,7 +53,8 @@
 //!   it is applied, to be right.
 //! - What a proposal holds (latches) belongs to the proposal. A caller that goes away releases
 //!   nothing.
-//! - A peer that was destroyed does not come back: its tombstone is in the log before its data goes.
+//! - A peer that was destroyed does not come back: its tombstone is in the log before its data
+//!   goes.
 //! - Every core is a value with methods; only `runtime` has threads, so a simulator can drive all.
 //!
 //! # What is not here

@@ -68,9 +68,9 @@ pub const SNAPSHOTS_RECEIVING_MAX: usize = 8;
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE <= SNAPSHOT_CHUNK_SIZE_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_SIZE_MAX < 4 * 1024 * 1024);
 
-/// How long `data` may go without a flush while the log grows. [`FLUSH_LOG_BYTES`] bounds how much a
-/// restart replays; this is for a store that is nearly idle, and seldom, because a small flush of
-/// scattered keys has much rewritten in the end.
+/// How long `data` may go without a flush while the log grows. [`FLUSH_LOG_BYTES`] bounds how much
+/// a restart replays; this is for a store that is nearly idle, and seldom, because a small flush
+/// of scattered keys has much rewritten in the end.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether a flush is due.

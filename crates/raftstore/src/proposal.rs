@@ -1,8 +1,8 @@
 //! Waiters, and the entry they wait for.
 //!
-//! A proposal is remembered under the (term, index) of its entry and answered exactly once: applied,
-//! refused, or unknown. It is *refused* when an entry of another term is applied at its index, and
-//! *unknown* when this peer can no longer find out in reasonable time.
+//! A proposal is remembered under the (term, index) of its entry and answered exactly once:
+//! applied, refused, or unknown. It is *refused* when an entry of another term is applied at its
+//! index, and *unknown* when this peer can no longer find out in reasonable time.
 
 use std::collections::VecDeque;
 use std::fmt;
