@@ -11,5 +11,6 @@
 //! `KIVA_BIN`; `compat/run` builds it and sets the variable.
 
 mod playground;
+mod stores;
 
 pub use playground::{ApiVersion, Playground};

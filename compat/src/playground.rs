@@ -1,4 +1,5 @@
-//! One `kiva playground` process: started, awaited, watched and ended.
+//! One `kiva playground` process: started, awaited, watched and ended. Where
+//! `KIVA_COMPAT_KILL_SECONDS` says so, a scheduler and three stores that are killed in turn.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -10,6 +11,8 @@ use std::{env, io, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+
+use crate::stores::Stores;
 
 /// How long a process may take until it says `ready`. Generous, because a debug build starts on a
 /// machine whose cores are busy with other tests; in practice it is well below a second.
@@ -62,7 +65,10 @@ impl ApiVersion {
 ///
 /// A test whose process panicked or ended early fails, even if every answer looked right.
 pub struct Playground {
+    /// Of the whole cluster, or of its scheduler.
     keeper: Child,
+    /// When they are processes of their own.
+    stores: Option<Stores>,
     schedulers: Vec<String>,
     api: ApiVersion,
     directory: TempDir,
@@ -72,8 +78,8 @@ impl Playground {
     /// Starts a fresh cluster and returns when it serves.
     pub fn start(api: ApiVersion) -> Result<Playground> {
         let directory = tempfile::Builder::new().prefix("kiva-compat-").tempdir()?;
-        let (keeper, schedulers) = launch(&directory, api)?;
-        Ok(Playground { keeper, schedulers, api, directory })
+        let (keeper, stores, schedulers) = launch(&directory, api)?;
+        Ok(Playground { keeper, stores, schedulers, api, directory })
     }
 
     /// The client addresses of the schedulers: what official clients call PD endpoints.
@@ -90,9 +96,10 @@ impl Playground {
     ///
     /// Ports are drawn anew, so clients have to connect again.
     pub fn kill_and_restart(&mut self) -> Result<()> {
+        drop(self.stores.take());
         let status = end(&mut self.keeper)?;
         ensure!(status.code() == Some(KILLED), "the playground had ended by itself: {status}");
-        (self.keeper, self.schedulers) = launch(&self.directory, self.api)?;
+        (self.keeper, self.stores, self.schedulers) = launch(&self.directory, self.api)?;
         Ok(())
     }
 
@@ -104,6 +111,7 @@ impl Playground {
 
 impl Drop for Playground {
     fn drop(&mut self) {
+        drop(self.stores.take());
         let status = end(&mut self.keeper);
         let ran_on = status.as_ref().is_ok_and(|status| status.code() == Some(KILLED));
         let log = self.log();
@@ -123,7 +131,7 @@ impl Drop for Playground {
 }
 
 /// Kills what the keeper keeps, and returns how that had ended.
-fn end(keeper: &mut Child) -> io::Result<ExitStatus> {
+pub(crate) fn end(keeper: &mut Child) -> io::Result<ExitStatus> {
     drop(keeper.stdin.take());
     keeper.wait()
 }
@@ -132,38 +140,67 @@ fn log_path(directory: &TempDir) -> PathBuf {
     directory.path().join("stderr.log")
 }
 
-/// Starts the process and waits for its `ready` line.
-fn launch(directory: &TempDir, api: ApiVersion) -> Result<(Child, Vec<String>)> {
+/// What a keeper needs to keep `kiva` with a command.
+pub(crate) fn keep(command: &str) -> Result<Command> {
     let binary = env::var_os("KIVA_BIN").context(
         "KIVA_BIN is not set: run compat/run, or set it to the path of a built `kiva` binary",
     )?;
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", KEEPER, "kiva-compat"]).arg(binary).arg(command);
+    keeper.stdin(Stdio::piped()).stdout(Stdio::piped());
+    Ok(keeper)
+}
+
+/// How often a store is killed, if that is wanted.
+fn kill_interval() -> Result<Option<Duration>> {
+    let Some(seconds) = env::var_os("KIVA_COMPAT_KILL_SECONDS") else { return Ok(None) };
+    let seconds = seconds.to_str().and_then(|seconds| seconds.parse().ok());
+    let seconds = seconds.context("KIVA_COMPAT_KILL_SECONDS is no number of seconds")?;
+    Ok(Some(Duration::from_secs(seconds)))
+}
+
+/// Starts the processes and waits for their `ready` lines.
+fn launch(directory: &TempDir, api: ApiVersion) -> Result<(Child, Option<Stores>, Vec<String>)> {
     let log = File::options().create(true).append(true).open(log_path(directory))?;
-    let mut keeper = Command::new("sh")
-        .args(["-c", KEEPER, "kiva-compat"])
-        .arg(&binary)
-        .arg("playground")
-        .args(["--port", "0", "--store-port", "0", "--status-port", "0"])
+    let interval = kill_interval()?;
+    let mut command = match interval {
+        None => {
+            let mut command = keep("playground")?;
+            command.args(["--port", "0", "--store-port", "0", "--status-port", "0"]);
+            command
+        }
+        Some(_) => {
+            let mut command = keep("scheduler")?;
+            command.args(["--name", "one", "--addr", "127.0.0.1:0"]);
+            command
+        }
+    };
+    let mut keeper = command
         .args(["--api-version", api.flag()])
         .arg("--data-dir")
         .arg(directory.path().join("data"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .with_context(|| format!("cannot start {}", binary.display()))?;
-
-    match await_ready(&mut keeper) {
-        Ok(schedulers) => Ok((keeper, schedulers)),
+        .context("cannot start a shell")?;
+    let started = await_ready(&mut keeper).and_then(|schedulers| {
+        let stores = interval.map(|interval| {
+            let scheduler = schedulers.first().context("`ready` names somebody")?;
+            Stores::start(directory.path(), scheduler, interval)
+        });
+        Ok((stores.transpose()?, schedulers))
+    });
+    match started {
+        Ok((stores, schedulers)) => Ok((keeper, stores, schedulers)),
         Err(error) => {
             let status = end(&mut keeper)?;
             let log = fs::read_to_string(log_path(directory)).unwrap_or_default();
-            Err(error.context(format!("the playground did not start ({status}); it said:\n{log}")))
+            Err(error.context(format!("the cluster did not start ({status}); it said:\n{log}")))
         }
     }
 }
 
 /// Reads `ready ADDR[,ADDR…]` from the process's output.
-fn await_ready(keeper: &mut Child) -> Result<Vec<String>> {
+pub(crate) fn await_ready(keeper: &mut Child) -> Result<Vec<String>> {
     let output = keeper.stdout.take().context("its output was asked for as a pipe")?;
     let (sender, lines) = mpsc::channel();
     // The thread also drains what follows, so that the process never blocks on a full pipe. It ends
