@@ -7,12 +7,11 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kiva_base::KeyRange;
-use kiva_engine::disk::{DiskEngine, Options};
 use kiva_engine::memory::MemoryEngine;
+use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{Cf, Engine, Order, WriteBatch};
 
 const KEYS: u64 = 200_000;
@@ -33,7 +32,6 @@ fn fill(engine: &dyn Engine) {
         }
         engine.write(&batch).expect("writes");
     }
-    engine.flush().expect("flushes");
 }
 
 fn bench(c: &mut Criterion, name: &str, engine: &dyn Engine) {
@@ -109,17 +107,17 @@ fn bench(c: &mut Criterion, name: &str, engine: &dyn Engine) {
 fn engines(c: &mut Criterion) {
     let memory = MemoryEngine::new();
     fill(&memory);
+    memory.flush().expect("flushes");
     bench(c, "memory", &memory);
     let directory = tempfile::tempdir().expect("makes a directory");
-    let disk = DiskEngine::open(directory.path(), Options::default()).expect("opens");
-    fill(&disk);
-    bench(c, "disk, memtable", &disk);
+    let tree = TreeEngine::open(directory.path(), Options::default()).expect("opens");
+    fill(&tree);
+    bench(c, "tree, memtable", &tree);
     let directory = tempfile::tempdir().expect("makes a directory");
-    let disk = DiskEngine::open(directory.path(), Options::default()).expect("opens");
-    fill(&disk);
-    disk.compact().expect("compacts");
-    let disk: Arc<dyn Engine> = Arc::new(disk);
-    bench(c, "disk, tables", &*disk);
+    let tree = TreeEngine::open(directory.path(), Options::default()).expect("opens");
+    fill(&tree);
+    tree.compact().expect("compacts");
+    bench(c, "tree, tables", &tree);
 }
 
 criterion_group! {

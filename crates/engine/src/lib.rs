@@ -2,7 +2,7 @@
 //!
 //! [`Engine`] is the one seam between Kiva and its local storage. It is object-safe and small, so
 //! that nothing above has an engine parameter. [`memory`] is a map of versions with a visible and a
-//! durable state, for tests and the simulator; [`disk`] is the durable one. Both run one suite,
+//! durable state, for tests and the simulator; [`tree`] is the durable one. Both run one suite,
 //! `tests/contract`.
 //!
 //! What is always true:
@@ -37,7 +37,6 @@
 
 pub mod batch;
 pub mod cf;
-pub mod disk;
 pub mod filter;
 pub mod limits;
 pub mod memory;

@@ -6,8 +6,8 @@ pub const KEY_SIZE_MAX: usize = 64 * 1024 - 2;
 /// Largest value in bytes. Bounds the memory that one record can ask for while it is decoded.
 pub const VALUE_SIZE_MAX: usize = 64 * 1024 * 1024;
 
-/// Largest memtable. Above it the library, which starts a new journal at 64 MB, would keep two.
-pub const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Size of a memtable where nothing else is asked for: about what one table of a merge has.
+pub const MEMTABLE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where a merge begins its next table.
 pub const TABLE_BYTES_TARGET: u64 = 64 * 1024 * 1024;
@@ -26,20 +26,21 @@ const _: () = assert!(L0_TABLES_MERGED < L0_TABLES_MERGED_SMALL);
 const _: () = assert!((L0_TABLES_MERGED_SMALL as usize) < L0_RUNS_PRESSED);
 
 /// Runs in the topmost level from which on [`Health::Pressed`](crate::Health::Pressed) is told:
-/// the library slows writers down at 20 and stops them at 30.
+/// more than wait for a merge in quiet times, and far from where writes wait.
 pub const L0_RUNS_PRESSED: usize = 12;
 
-/// Memtables that wait to be written from which on pressure is told: writers stop at 4.
+/// Memtables that wait to be written from which on pressure is told: one more, and writes wait.
 pub const SEALED_MEMTABLES_PRESSED: usize = 2;
 
-/// Runs in the topmost level at which a write waits: below the 30 at which the library would.
+/// Runs in the topmost level at which writes and flushes wait. Every read may have to look into
+/// each of them, and the library's manifest counts them in one byte.
 pub const L0_RUNS_FULL: usize = 28;
 
-/// Memtables that wait to be written at which a write waits: a batch may add one, and at 4 the
-/// library would wait.
+/// Memtables that wait to be written at which a write waits: they and the active one are the memory
+/// that an engine takes beside its cache.
 pub const SEALED_MEMTABLES_FULL: usize = 3;
 
-const _: () = assert!(L0_RUNS_PRESSED < L0_RUNS_FULL);
+const _: () = assert!(L0_RUNS_PRESSED < L0_RUNS_FULL && L0_RUNS_FULL < u8::MAX as usize);
 const _: () = assert!(SEALED_MEMTABLES_PRESSED < SEALED_MEMTABLES_FULL);
 
 /// Tables up to this size are read whole when an engine is opened; of larger ones only what is not

@@ -1,4 +1,4 @@
-//! The durable engine without a journal: one LSM tree of `lsm-tree`.
+//! The durable engine: one LSM tree of `lsm-tree`, without a journal.
 //!
 //! Whoever writes here has written to a log before, and replays it after a crash. So a write goes
 //! to memory only, and [`Engine::flush`] writes that memory to tables.
@@ -34,17 +34,17 @@
 //! **The first failure is the last.** A write or flush that failed may have happened or not, so
 //! everything after it is refused, while snapshots keep reading. What remains is to open again.
 
-pub(crate) mod archive;
+mod archive;
 mod batch;
-pub(crate) mod error;
+mod error;
 mod filter;
 mod flush;
 mod ingest;
 mod inspect;
 pub mod options;
 mod runtime;
-pub(crate) mod size;
-pub(crate) mod snapshot;
+mod size;
+mod snapshot;
 mod view;
 mod work;
 

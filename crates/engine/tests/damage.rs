@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use kiva_base::KeyRange;
-use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{Cf, Engine, EngineError, Health, Order, WriteBatch};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use tempfile::TempDir;
@@ -22,12 +22,12 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| rng.next_u64() % below
 }
 
-fn open(path: &Path) -> Result<DiskEngine, EngineError> {
+fn open(path: &Path) -> Result<TreeEngine, EngineError> {
     let options = Options { threads: 1, ..Options::default() };
-    DiskEngine::open(path, options)
+    TreeEngine::open(path, options)
 }
 
-fn write(engine: &DiskEngine, numbers: std::ops::Range<u32>) {
+fn write(engine: &TreeEngine, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let mut batch = WriteBatch::new();
         for cf in Cf::ALL {
@@ -37,7 +37,7 @@ fn write(engine: &DiskEngine, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// An engine that was closed: half its data in a table, the other half flushed to the journal.
+/// An engine that was closed: half its data in a merged table, the other half in a young one.
 fn closed() -> TempDir {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");
@@ -46,8 +46,6 @@ fn closed() -> TempDir {
     write(&engine, KEYS / 2..KEYS);
     engine.flush().expect("flushes");
     drop(engine);
-    // Opened once more, so that the journal ends where its batches do.
-    drop(open(directory.path()).expect("opens"));
     directory
 }
 
@@ -86,7 +84,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Reads everything; what is missing or wrong without an error fails the test.
-fn read_all(engine: &DiskEngine) -> Result<(), EngineError> {
+fn read_all(engine: &TreeEngine) -> Result<(), EngineError> {
     let snapshot = engine.snapshot();
     for cf in Cf::ALL {
         let mut iter = snapshot.iter(cf, &KeyRange::ALL, Order::Forward);
@@ -127,12 +125,6 @@ fn names_the_file_or_has_all(directory: &Path, file: &Path, what: &str) -> bool 
     }
 }
 
-/// How many of the files still in use were damaged without an error. Old manifests are not in use.
-fn in_use(file: &Path) -> bool {
-    let name = file.file_name().expect("has a name").to_string_lossy();
-    !name.starts_with('v') || name == "version"
-}
-
 #[test]
 fn a_flipped_byte_is_named_or_does_no_harm() {
     let original = closed();
@@ -151,19 +143,18 @@ fn a_flipped_byte_is_named_or_does_no_harm() {
         bytes[at] ^= 1 << random(8);
         fs::write(file, bytes).expect("writes");
         let what = format!("flip at {at}");
-        if names_the_file_or_has_all(directory.path(), file, &what) && in_use(file) {
+        if names_the_file_or_has_all(directory.path(), file, &what) {
             harmless.push((file.strip_prefix(directory.path()).expect("below").to_owned(), at));
         }
     }
-    // The mark may go: it is not synced. A sequence number may change when order stays.
-    harmless.retain(|(file, _)| file != Path::new("SYNCED") && file != Path::new("0.jnl"));
     assert_eq!(harmless, []);
 }
 
 #[test]
 fn every_byte_of_the_small_files_counts() {
     let original = closed();
-    for name in ["KIVA", "version", "keyspaces/0/current", "keyspaces/1/current"] {
+    let manifest = format!("tree/v{}", manifest(original.path()));
+    for name in ["KIVA", "tree/current", &manifest] {
         let len = fs::read(original.path().join(name)).expect("reads").len();
         for at in 0..len {
             let directory = copied(&original);
@@ -184,7 +175,7 @@ fn a_truncated_file_is_named() {
     let mut random = random(2);
     for file in files(original.path()) {
         let len = fs::metadata(&file).expect("has metadata").len();
-        if len == 0 || !in_use(&file) || file.ends_with("SYNCED") {
+        if len == 0 {
             continue;
         }
         for keep in [0, random(len), len - 1] {
@@ -204,27 +195,19 @@ fn a_truncated_file_is_named() {
 fn a_missing_file_is_named() {
     let original = closed();
     for file in files(original.path()) {
-        if file.ends_with("SYNCED") {
-            continue;
-        }
         let directory = copied(&original);
         let name = file.strip_prefix(original.path()).expect("below");
         let gone = directory.path().join(name);
         fs::remove_file(&gone).expect("removes");
         let harmless = names_the_file_or_has_all(directory.path(), &gone, "removal");
-        assert_eq!(harmless, !in_use(&file) && !is_current_manifest(&original, &file));
+        assert!(!harmless, "removal of {} was not noticed", name.display());
     }
 }
 
-/// Whether this manifest is the one that `current` names.
-fn is_current_manifest(original: &TempDir, file: &Path) -> bool {
-    let directory = file.parent().expect("has a parent");
-    let Ok(current) = fs::read(directory.join("current")) else {
-        return false;
-    };
-    let number = u64::from_le_bytes(current[..8].try_into().expect("has 25 bytes"));
-    assert!(directory.starts_with(original.path()));
-    file.ends_with(format!("v{number}"))
+/// The number of the manifest that `current` names.
+fn manifest(directory: &Path) -> u64 {
+    let current = fs::read(directory.join("tree/current")).expect("reads");
+    u64::from_le_bytes(current[..8].try_into().expect("has 25 bytes"))
 }
 
 #[test]
@@ -232,12 +215,12 @@ fn a_foreign_file_is_named_and_left_alone() {
     let original = closed();
     for name in [
         "notes.txt",
-        "01.jnl",
-        "x.jnl",
-        "keyspaces/2",
-        "keyspaces/notes.txt",
-        "keyspaces/1/notes.txt",
-        "keyspaces/1/tables/notes.txt",
+        "0.jnl",
+        "tree/notes.txt",
+        "tree/v01",
+        "tree/blobs",
+        "tree/tables/notes.txt",
+        "tree/tables/01",
     ] {
         let directory = copied(&original);
         let file = directory.path().join(name);
@@ -259,7 +242,6 @@ fn a_foreign_file_is_named_and_left_alone() {
 fn a_second_opener_is_refused_until_the_last_reader_is_gone() {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");
-    // The system has a part of the last batches now, which must not be taken for a torn tail.
     write(&engine, 0..KEYS);
     let refused = || matches!(open(directory.path()), Err(EngineError::InUse { .. }));
     assert!(refused());
@@ -272,26 +254,32 @@ fn a_second_opener_is_refused_until_the_last_reader_is_gone() {
 }
 
 #[test]
-fn a_newer_format_is_refused_with_a_clear_sentence() {
+fn another_format_is_refused_with_a_clear_sentence() {
     let directory = closed();
     let marker = directory.path().join("KIVA");
+    for (format, sentence) in [
+        (1, "the data has format 1, which had a journal"),
+        (3, "the data has format 3, and this version reads format 2"),
+    ] {
+        fs::write(&marker, format!("kiva engine {format}\n")).expect("writes");
+        // What that format has and ours has not is no surprise.
+        fs::write(directory.path().join("0.jnl"), "").expect("writes");
+        let error = open(directory.path()).expect_err("is another format");
+        assert!(matches!(error, EngineError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains(sentence), "{error}");
+    }
+    fs::remove_file(directory.path().join("0.jnl")).expect("removes");
     fs::write(&marker, "kiva engine 2\n").expect("writes");
-    let error = open(directory.path()).expect_err("is newer").to_string();
-    assert!(error.contains("the data has format 2"), "{error}");
-    assert!(error.contains("reads up to format 1"), "{error}");
-    fs::write(&marker, "kiva engine 1\n").expect("writes");
     read_all(&open(directory.path()).expect("opens")).expect("reads");
 }
 
 #[test]
 fn a_creation_that_never_ended_starts_again() {
-    for names in [
-        &["lock"][..],
-        &["lock", "0.jnl"],
-        &["lock", "0.jnl", "version"],
-        &["lock", "0.jnl", "version", "KIVA.new"],
-    ] {
+    for names in
+        [&["lock"][..], &["lock", "tree/current"], &["lock", "tree/current", "tree/v0", "KIVA.new"]]
+    {
         let directory = TempDir::new().expect("makes a directory");
+        fs::create_dir_all(directory.path().join("tree/tables")).expect("makes a directory");
         for name in names {
             fs::write(directory.path().join(name), "").expect("writes");
         }
@@ -308,76 +296,57 @@ fn a_creation_that_never_ended_starts_again() {
     }
 }
 
-/// Covers 1-batch-atomic: the journal is cut at every place its last batch can be torn.
+/// What a crash leaves of work that did not end is no damage, and goes.
 #[test]
-fn a_torn_tail_is_cut_off_and_everything_before_it_is_there() {
-    let original = closed();
-    let engine = open(original.path()).expect("opens");
-    let journal = original.path().join("0.jnl");
-    let synced = fs::metadata(&journal).expect("has metadata").len();
-    write(&engine, KEYS..KEYS + 1);
-    drop(engine);
-    let end = fs::metadata(&journal).expect("has metadata").len();
-    assert!(end > synced);
-    // A mark of before: the last batch was never synced, as far as anybody was told.
-    let mut mark = Vec::new();
-    mark.extend(0_u64.to_le_bytes());
-    mark.extend(synced.to_le_bytes());
-    mark.extend(crc32fast::hash(&mark).to_le_bytes());
-    fs::write(original.path().join("SYNCED"), mark).expect("writes");
-    for cut in (synced..end).step_by(23) {
-        for garbage in [None, Some(0), Some(0xFF)] {
-            let directory = copied(&original);
-            let journal = directory.path().join("0.jnl");
-            let mut bytes = fs::read(&journal).expect("reads");
-            bytes.truncate(cut as usize);
-            bytes.extend(garbage.iter().flat_map(|byte| [*byte; 300]));
-            fs::write(&journal, bytes).expect("writes");
-            let engine = open(directory.path()).expect("opens");
-            read_all(&engine).expect("reads");
-            write(&engine, 0..KEYS);
-            engine.flush().expect("flushes");
-            drop(engine);
-            read_all(&open(directory.path()).expect("opens")).expect("reads");
-        }
-    }
-    // One byte less than was synced is damage, not a torn tail.
-    let directory = copied(&original);
-    let journal = directory.path().join("0.jnl");
-    let handle = fs::File::options().write(true).open(&journal).expect("opens");
-    handle.set_len(synced - 1).expect("truncates");
-    match open(directory.path()).expect_err("is damaged") {
-        EngineError::Damaged { path, .. } => assert_eq!(path, journal),
-        error => panic!("{error}"),
-    }
+fn tables_and_manifests_that_nothing_names_are_removed() {
+    let directory = closed();
+    let (table, old) = (directory.path().join("tree/tables/999"), directory.path().join("tree/v0"));
+    fs::write(&table, "half a table").expect("writes");
+    fs::write(&old, "an old manifest").expect("writes");
+    fs::write(directory.path().join("tree/.tmpAbC"), "half a name").expect("writes");
+    read_all(&open(directory.path()).expect("opens")).expect("reads");
+    assert!(!table.exists());
+    assert!(!old.exists());
 }
 
+/// Tables above a size are not read whole before opening.
 #[test]
-fn without_its_mark_a_journal_is_damaged_when_a_whole_batch_follows() {
-    let original = closed();
-    fs::remove_file(original.path().join("SYNCED")).expect("removes");
-    let journal = original.path().join("0.jnl");
-    let len = fs::metadata(&journal).expect("has metadata").len();
-    for (at, damaged) in [(20, true), (len / 2, true), (len - 1, false)] {
-        let directory = copied(&original);
-        let journal = directory.path().join("0.jnl");
-        let mut bytes = fs::read(&journal).expect("reads");
-        bytes[at as usize] ^= 0x20;
-        fs::write(&journal, bytes).expect("writes");
-        match open(directory.path()) {
-            Err(EngineError::Damaged { path, .. }) if damaged => assert_eq!(path, journal),
-            Err(error) => panic!("{error}"),
-            Ok(_) => assert!(!damaged, "the flip at {at} was not noticed"),
-        }
+fn a_damaged_block_of_a_large_table_is_named_when_it_is_read() {
+    let directory = TempDir::new().expect("makes a directory");
+    let engine = open(directory.path()).expect("opens");
+    let value = vec![7; 64 * 1024];
+    for number in 0..40_u32 {
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Default, &number.to_be_bytes(), &value);
+        engine.write(&batch).expect("writes");
     }
+    drop(engine);
+    let table = files(&directory.path().join("tree/tables")).pop().expect("is there");
+    let mut bytes = fs::read(&table).expect("reads");
+    assert!(bytes.len() as u64 > kiva_engine::limits::TABLE_BYTES_READ, "{}", bytes.len());
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&table, bytes).expect("writes");
+    let engine = open(directory.path()).expect("opens");
+    let snapshot = engine.snapshot();
+    let mut iter = snapshot.iter(Cf::Default, &KeyRange::ALL, Order::Forward);
+    let error = loop {
+        match iter.next() {
+            Ok(pair) => assert!(pair.is_some(), "the damage was not noticed"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, EngineError::Damaged { path, .. } if *path == table), "{error}");
+    assert!(iter.next().expect("has ended").is_none());
+    assert!(snapshot.get(Cf::Default, &0_u32.to_be_bytes()).expect("reads").is_some());
 }
 
 #[test]
 fn a_failure_in_the_background_is_an_error() {
     let directory = TempDir::new().expect("makes a directory");
     let options = Options { threads: 1, memtable_bytes: 16 * 1024, ..Options::default() };
-    let engine = DiskEngine::open(directory.path(), options).expect("opens");
-    fs::remove_dir_all(directory.path().join("keyspaces/1/tables")).expect("removes");
+    let engine = TreeEngine::open(directory.path(), options).expect("opens");
+    fs::remove_dir_all(directory.path().join("tree/tables")).expect("removes");
     let mut batch = WriteBatch::new();
     batch.put(Cf::Default, b"k", &[7; 1024]);
     let error = loop {
@@ -385,7 +354,7 @@ fn a_failure_in_the_background_is_an_error() {
             break error;
         }
     };
-    assert!(error.to_string().contains("a thread"), "{error}");
+    assert!(error.to_string().contains("write a table to"), "{error}");
     assert_eq!(engine.health(), Health::Poisoned);
     let value = engine.snapshot().get(Cf::Default, b"k").expect("reads");
     assert!(value.is_some_and(|value| value == [7; 1024][..]));
@@ -397,8 +366,9 @@ fn a_failed_flush_poisons_and_reads_go_on() {
     let directory = TempDir::new().expect("makes a directory");
     let engine = open(directory.path()).expect("opens");
     write(&engine, 0..KEYS);
-    fs::remove_file(directory.path().join("0.jnl")).expect("removes");
-    engine.flush().expect_err("there is nothing to sync");
+    fs::remove_dir_all(directory.path().join("tree/tables")).expect("removes");
+    let error = engine.flush().expect_err("there is no folder for tables");
+    assert!(matches!(error, EngineError::Io { .. }), "{error}");
     assert_eq!(engine.health(), Health::Poisoned);
     for _ in 0..2 {
         let mut batch = WriteBatch::new();

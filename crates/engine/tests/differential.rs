@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kiva_base::KeyRange;
-use kiva_engine::disk::DiskEngine;
 use kiva_engine::memory::MemoryEngine;
 use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{
@@ -147,59 +146,28 @@ fn compare(
     Ok(())
 }
 
-/// An engine that keeps its data in files.
-trait InFiles: Engine + Sized {
-    fn open(directory: &TempDir) -> Self;
-
-    fn compact(&self);
-}
-
-fn options() -> Options {
-    Options {
+fn open(directory: &TempDir) -> TreeEngine {
+    let options = Options {
         threads: 1,
         // So small that memtables go to tables in the middle of a history.
         memtable_bytes: 2048,
         ..Options::default()
-    }
-}
-
-impl InFiles for DiskEngine {
-    fn open(directory: &TempDir) -> Self {
-        Self::open(directory.path(), options()).expect("opens")
-    }
-
-    fn compact(&self) {
-        self.compact().expect("compacts");
-    }
-}
-
-impl InFiles for TreeEngine {
-    fn open(directory: &TempDir) -> Self {
-        Self::open(directory.path(), options()).expect("opens")
-    }
-
-    fn compact(&self) {
-        self.compact().expect("compacts");
-    }
+    };
+    TreeEngine::open(directory.path(), options).expect("opens")
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_disk_engine_reads_like_a_map(steps in vec(step(), 1..60)) {
-        run::<DiskEngine>(&steps)?;
-    }
-
-    #[test]
     fn the_tree_engine_reads_like_a_map(steps in vec(step(), 1..60)) {
-        run::<TreeEngine>(&steps)?;
+        run(&steps)?;
     }
 }
 
-fn run<E: InFiles>(steps: &[Step]) -> Result<(), TestCaseError> {
+fn run(steps: &[Step]) -> Result<(), TestCaseError> {
     let directory = TempDir::new().expect("makes a directory");
-    let mut disk = E::open(&directory);
+    let mut tree = open(&directory);
     let mut memory = MemoryEngine::new();
     let mut model = Model::new();
     let mut snapshots: Vec<Moment> = Vec::new();
@@ -207,7 +175,7 @@ fn run<E: InFiles>(steps: &[Step]) -> Result<(), TestCaseError> {
         match step {
             Step::Write(changes) => {
                 let batch = batch(changes);
-                disk.write(&batch).expect("writes");
+                tree.write(&batch).expect("writes");
                 memory.write(&batch).expect("writes");
                 apply(&mut model, &batch);
             }
@@ -220,7 +188,7 @@ fn run<E: InFiles>(steps: &[Step]) -> Result<(), TestCaseError> {
                         value: value.clone().map(Bytes::from),
                     })
                     .collect();
-                for engine in [&disk as &dyn Engine, &memory] {
+                for engine in [&tree as &dyn Engine, &memory] {
                     engine.ingest(&mut Items(items.clone().into_iter())).expect("ingests");
                 }
                 for item in items {
@@ -232,40 +200,40 @@ fn run<E: InFiles>(steps: &[Step]) -> Result<(), TestCaseError> {
                 }
             }
             Step::Snapshot => {
-                snapshots.push((model.clone(), disk.snapshot(), memory.snapshot()));
+                snapshots.push((model.clone(), tree.snapshot(), memory.snapshot()));
             }
             Step::Read(cf, start, end) => {
                 let end = if end < start { Vec::new() } else { end.clone() };
                 let range = range(start.clone(), end);
-                compare(&model, &*disk.snapshot(), *cf, &range)?;
+                compare(&model, &*tree.snapshot(), *cf, &range)?;
                 compare(&model, &*memory.snapshot(), *cf, &range)?;
             }
             Step::Flush => {
-                disk.flush().expect("flushes");
+                tree.flush().expect("flushes");
                 memory.flush().expect("flushes");
             }
             Step::Compact => {
-                disk.compact();
+                tree.compact().expect("compacts");
                 memory.compact();
             }
             Step::Reopen => {
                 // A directory stays locked while it is read.
-                for (model, of_disk, of_memory) in snapshots.drain(..) {
+                for (model, of_tree, of_memory) in snapshots.drain(..) {
                     for cf in Cf::ALL {
-                        compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
+                        compare(&model, &*of_tree, cf, &KeyRange::ALL)?;
                         compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
                     }
                 }
-                drop(disk);
-                disk = E::open(&directory);
+                drop(tree);
+                tree = open(&directory);
                 memory = memory.crash(memory.unsynced());
             }
         }
     }
-    snapshots.push((model, disk.snapshot(), memory.snapshot()));
-    for (model, of_disk, of_memory) in snapshots {
+    snapshots.push((model, tree.snapshot(), memory.snapshot()));
+    for (model, of_tree, of_memory) in snapshots {
         for cf in Cf::ALL {
-            compare(&model, &*of_disk, cf, &KeyRange::ALL)?;
+            compare(&model, &*of_tree, cf, &KeyRange::ALL)?;
             compare(&model, &*of_memory, cf, &KeyRange::ALL)?;
         }
     }

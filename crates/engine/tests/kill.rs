@@ -9,27 +9,21 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use kiva_base::KeyRange;
-use kiva_engine::disk::DiskEngine;
 use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{Cf, Engine, Order, WriteBatch};
 use tempfile::TempDir;
 
 const DIRECTORY: &str = "KIVA_ENGINE_CHILD";
-/// Which engine: "disk" or "tree".
-const KIND: &str = "KIVA_ENGINE_CHILD_KIND";
 /// Largest value in bytes.
 const VALUES: &str = "KIVA_ENGINE_CHILD_VALUES";
 
-fn open(kind: &str, directory: &Path) -> Box<dyn Engine> {
+fn open(directory: &Path) -> TreeEngine {
     let options = Options {
         // So small that the child is also killed while tables are written and merged.
         memtable_bytes: 1024 * 1024,
         ..Options::default()
     };
-    match kind {
-        "disk" => Box::new(DiskEngine::open(directory, options).expect("opens")),
-        _ => Box::new(TreeEngine::open(directory, options).expect("opens")),
-    }
+    TreeEngine::open(directory, options).expect("opens")
 }
 
 /// How many numbers are there, from 0, in every family, with their values whole.
@@ -70,10 +64,9 @@ fn child_writes_until_it_is_killed() {
         return;
     };
     let largest = std::env::var(VALUES).expect("is set").parse().expect("is a number");
-    let kind = std::env::var(KIND).expect("is set");
-    let engine = open(&kind, Path::new(&directory));
+    let engine = open(Path::new(&directory));
     let mut out = std::io::stdout().lock();
-    for number in counted(&*engine, largest).. {
+    for number in counted(&engine, largest).. {
         let mut batch = WriteBatch::new();
         let value = value(number, largest);
         for cf in Cf::ALL {
@@ -91,28 +84,16 @@ fn child_writes_until_it_is_killed() {
 /// Covers 1-durable and 1-batch-atomic with real processes.
 #[test]
 fn what_was_flushed_survives_kill_9_and_batches_are_whole() {
-    kill("disk", 8, 700);
-}
-
-/// The same with values so large that journals are sealed, and go when their tables are written.
-#[test]
-fn journals_that_change_survive_kill_9() {
-    kill("disk", 3, 120_000);
-}
-
-/// Covers 1-durable and 1-batch-atomic without a journal.
-#[test]
-fn what_was_written_to_tables_survives_kill_9_and_batches_are_whole() {
-    kill("tree", 8, 700);
+    kill(8, 700);
 }
 
 /// The same with values so large that memtables are also written in between, and merged.
 #[test]
 fn tables_that_are_merged_survive_kill_9() {
-    kill("tree", 3, 120_000);
+    kill(3, 120_000);
 }
 
-fn kill(kind: &str, rounds: u64, largest: u64) {
+fn kill(rounds: u64, largest: u64) {
     let directory = TempDir::new().expect("makes a directory");
     let itself = std::env::current_exe().expect("has a path");
     let mut durable = None;
@@ -123,7 +104,6 @@ fn kill(kind: &str, rounds: u64, largest: u64) {
         let mut child = Command::new(&itself)
             .args(["--exact", "child_writes_until_it_is_killed", "--nocapture"])
             .env(DIRECTORY, directory.path())
-            .env(KIND, kind)
             .env(VALUES, largest.to_string())
             .stdout(Stdio::piped())
             .spawn()
@@ -140,8 +120,8 @@ fn kill(kind: &str, rounds: u64, largest: u64) {
         // What it printed before it died counts, too. The last line may be cut.
         durable = read.into_iter().chain(numbers).last().or(durable);
 
-        let engine = open(kind, directory.path());
-        let found = counted(&*engine, largest);
+        let engine = open(directory.path());
+        let found = counted(&engine, largest);
         let promised = durable.expect("has printed") + 1;
         assert!(found >= promised, "{found} of {promised} in round {round}");
     }

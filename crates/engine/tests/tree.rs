@@ -1,5 +1,5 @@
-//! What only the engine without a journal promises: how it fills up, how it closes, and what any
-//! crash leaves of any history.
+//! What only the durable engine promises: how it fills up, how it closes, and what any crash leaves
+//! of any history.
 
 use std::fs;
 use std::io;

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_unsafe_block_of_the_engine_argues_for_itself() {
-        let path = "crates/engine/src/disk.rs";
+        let path = "crates/engine/src/tree.rs";
         assert_eq!(count(path, "// SAFETY: the slice is alive.\nunsafe { f() }"), 0);
         assert_eq!(count(path, "unsafe { f() }"), 1);
     }

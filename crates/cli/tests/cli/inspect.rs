@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiva_engine::disk::{DiskEngine, Options};
+use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{Cf, Engine, WriteBatch};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -147,7 +147,7 @@ fn replicas_that_hold_something_else_are_found() {
     server.signal(Signal::TERM);
 
     let stray: PathBuf = directory.path().join("store-1/data");
-    let engine = DiskEngine::open(&stray, Options::default()).expect("the store has stopped");
+    let engine = TreeEngine::open(&stray, Options::default()).expect("the store has stopped");
     let mut batch = WriteBatch::new();
     batch.put(Cf::Default, b"kk", b"from nowhere");
     engine.write(&batch).expect("writes");

@@ -38,8 +38,8 @@ const CURRENT_SIZE: usize = 8 + 16 + 1;
 const BLOCK_SECTIONS: [&[u8]; 5] = [b"index", b"tli", b"filter", b"filter_tli", b"meta"];
 
 /// A table, as the manifest lists it.
-pub(crate) struct Listed {
-    pub(crate) path: PathBuf,
+pub(super) struct Listed {
+    pub(super) path: PathBuf,
     checksum: u128,
 }
 
@@ -50,7 +50,7 @@ struct Section {
 }
 
 /// The tables of the tree in `directory`, from its current manifest.
-pub(crate) fn manifest(directory: &Path) -> Result<Vec<Listed>, EngineError> {
+pub(super) fn manifest(directory: &Path) -> Result<Vec<Listed>, EngineError> {
     let path = directory.join("current");
     let current = read(&path)?;
     let mut fields = Fields(&current);
@@ -109,7 +109,7 @@ fn tables_of(section: &[u8], directory: &Path) -> Option<Vec<Listed>> {
 }
 
 /// Checks a table as far as opening needs it.
-pub(crate) fn check_table(table: &Listed) -> Result<(), EngineError> {
+pub(super) fn check_table(table: &Listed) -> Result<(), EngineError> {
     let path = &table.path;
     let size = match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -131,7 +131,7 @@ pub(crate) fn check_table(table: &Listed) -> Result<(), EngineError> {
 }
 
 /// Checks every byte of a table.
-pub(crate) fn check_whole(path: &Path, checksum: u128) -> Result<(), EngineError> {
+pub(super) fn check_whole(path: &Path, checksum: u128) -> Result<(), EngineError> {
     let failed = |error| io_error("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
     let mut hasher = Xxh3::new();

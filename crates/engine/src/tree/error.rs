@@ -39,10 +39,10 @@ pub(super) fn of_read(
         .unwrap_or(plain)
 }
 
-pub(crate) fn damaged(path: &Path, reason: &str) -> EngineError {
+pub(super) fn damaged(path: &Path, reason: &str) -> EngineError {
     EngineError::Damaged { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> EngineError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> EngineError {
     EngineError::Io { action, path: path.to_owned(), source }
 }

@@ -11,15 +11,14 @@ use lsm_tree::{Cache, CompressionType, Config, SequenceNumberCounter};
 
 use super::filter::Judging;
 use crate::Filter;
-use crate::limits::MEMTABLE_BYTES_MAX;
+use crate::limits::MEMTABLE_BYTES;
 
 /// How a [`TreeEngine`](super::TreeEngine) is opened. None of it is kept in the directory.
 #[derive(Clone)]
 pub struct Options {
     /// Memory for blocks of tables that were read.
     pub cache_bytes: u64,
-    /// The memtable is written to a table when it has so many bytes; at most
-    /// [`MEMTABLE_BYTES_MAX`].
+    /// The memtable is written to a table when it has so many bytes.
     pub memtable_bytes: u64,
     /// Threads that write and merge tables. With one, merging waits for writing.
     pub threads: usize,
@@ -31,7 +30,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 64 * 1024 * 1024,
-            memtable_bytes: MEMTABLE_BYTES_MAX,
+            memtable_bytes: MEMTABLE_BYTES,
             threads: 2,
             filter: None,
         }

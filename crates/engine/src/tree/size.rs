@@ -11,7 +11,7 @@ use lsm_tree::AbstractTree;
 /// So many bytes behind what the keys of a table share tell them apart well enough.
 const DIGITS: usize = 12;
 
-pub(crate) fn approximate(tree: &impl AbstractTree, (start, end): &(Bytes, Bytes)) -> u64 {
+pub(super) fn approximate(tree: &impl AbstractTree, (start, end): &(Bytes, Bytes)) -> u64 {
     tree.current_version()
         .iter_tables()
         .map(|table| {

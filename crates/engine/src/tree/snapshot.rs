@@ -11,7 +11,7 @@ use super::{Shared, error};
 use crate::{Cf, EngineError, Iter, Order, Snapshot};
 
 /// A key as the tree has it.
-pub(crate) fn stored_key(cf: Cf, key: &[u8]) -> Bytes {
+pub(super) fn stored_key(cf: Cf, key: &[u8]) -> Bytes {
     let mut stored = BytesMut::with_capacity(1 + key.len());
     stored.put_u8(cf.byte());
     stored.put_slice(key);
@@ -19,7 +19,7 @@ pub(crate) fn stored_key(cf: Cf, key: &[u8]) -> Bytes {
 }
 
 /// A range as the tree has it: never unbounded, since another family may follow.
-pub(crate) fn bounds(cf: Cf, range: &KeyRange) -> (Bytes, Bytes) {
+pub(super) fn bounds(cf: Cf, range: &KeyRange) -> (Bytes, Bytes) {
     let end = if range.end().is_empty() {
         Bytes::copy_from_slice(&[cf.byte() + 1])
     } else {

@@ -1,13 +1,12 @@
 //! How an engine is opened, closed and crashed, and short ways to fill and read one.
 
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kiva_base::KeyRange;
-use kiva_engine::disk::DiskEngine;
 use kiva_engine::memory::MemoryEngine;
 use kiva_engine::tree::{Options, TreeEngine};
 use kiva_engine::{
@@ -144,52 +143,25 @@ impl Harness for MemoryHarness {
     }
 }
 
-/// An engine that keeps its data in files.
-pub(crate) trait InFiles: Engine + Sized + 'static {
-    fn open(path: &Path, options: Options) -> Self;
-
-    fn compact(&self);
-}
-
-impl InFiles for DiskEngine {
-    fn open(path: &Path, options: Options) -> Self {
-        Self::open(path, options).expect("opens")
-    }
-
-    fn compact(&self) {
-        self.compact().expect("compacts");
-    }
-}
-
-impl InFiles for TreeEngine {
-    fn open(path: &Path, options: Options) -> Self {
-        Self::open(path, options).expect("opens")
-    }
-
-    fn compact(&self) {
-        self.compact().expect("compacts");
-    }
-}
-
 /// A crash of this one goes on with a copy of the files as they are while it runs: what the system
 /// has when the process is killed.
-pub(crate) struct FileHarness<E> {
+pub(crate) struct TreeHarness {
     directory: TempDir,
     filter: Option<Arc<dyn Filter>>,
-    files: Arc<E>,
+    tree: Arc<TreeEngine>,
     engine: Arc<dyn Engine>,
 }
 
-impl<E: InFiles> FileHarness<E> {
+impl TreeHarness {
     fn new(directory: TempDir, filter: Option<Arc<dyn Filter>>) -> Self {
         let options = Options { filter: filter.clone(), threads: 1, ..Options::default() };
-        let files = Arc::new(E::open(directory.path(), options));
-        let engine = Arc::clone(&files) as Arc<dyn Engine>;
-        Self { directory, filter, files, engine }
+        let tree = Arc::new(TreeEngine::open(directory.path(), options).expect("opens"));
+        let engine = Arc::clone(&tree) as Arc<dyn Engine>;
+        Self { directory, filter, tree, engine }
     }
 }
 
-impl<E: InFiles> Harness for FileHarness<E> {
+impl Harness for TreeHarness {
     fn open_with(filter: Option<Arc<dyn Filter>>) -> Self {
         Self::new(TempDir::new().expect("makes a directory"), filter)
     }
@@ -199,8 +171,8 @@ impl<E: InFiles> Harness for FileHarness<E> {
     }
 
     fn reopen(self) -> Self {
-        let Self { directory, filter, files, engine } = self;
-        drop((files, engine));
+        let Self { directory, filter, tree, engine } = self;
+        drop((tree, engine));
         Self::new(directory, filter)
     }
 
@@ -221,7 +193,7 @@ impl<E: InFiles> Harness for FileHarness<E> {
     }
 
     fn compact(&self) {
-        self.files.compact();
+        self.tree.compact().expect("compacts");
     }
 }
 
@@ -235,29 +207,9 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
             copy_directory(&source, &target);
             continue;
         }
-        match copy_file(&source, &target) {
+        match fs::copy(&source, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            done => done.expect("copies"),
+            done => drop(done.expect("copies")),
         }
-    }
-}
-
-/// Copies without the long run of zeros that a journal ends in, which costs most of the time.
-fn copy_file(source: &Path, target: &Path) -> io::Result<()> {
-    let mut source = fs::File::open(source)?;
-    let mut copy = fs::File::create(target)?;
-    copy.set_len(source.metadata()?.len())?;
-    let mut block = vec![0; 64 * 1024];
-    let mut position = 0;
-    loop {
-        let read = source.read(&mut block)?;
-        if read == 0 {
-            return Ok(());
-        }
-        if block[..read].iter().any(|&byte| byte != 0) {
-            copy.seek(SeekFrom::Start(position))?;
-            copy.write_all(&block[..read])?;
-        }
-        position += read as u64;
     }
 }

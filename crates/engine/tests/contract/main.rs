@@ -60,5 +60,4 @@ macro_rules! all_promises {
 }
 
 all_promises!(memory: crate::harness::MemoryHarness);
-all_promises!(disk: crate::harness::FileHarness<kiva_engine::disk::DiskEngine>);
-all_promises!(tree: crate::harness::FileHarness<kiva_engine::tree::TreeEngine>);
+all_promises!(tree: crate::harness::TreeHarness);
