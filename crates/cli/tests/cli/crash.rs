@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use kiva_base::Timestamp;
 use kiva_client::{Client, Options};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::process::Server;
+use crate::process::{Server, Stopped};
 
 /// Writers without and with transactions.
 const WRITERS: u64 = 8;
@@ -89,6 +90,12 @@ async fn transact(client: &Client, key: &str, value: String) -> Result<(), Strin
 /// Writes with all writers until enough is acknowledged, kills `victim`, and tells what was
 /// promised.
 async fn write_and_kill(scheduler: &str, victim: Server, first: u64) -> Promises {
+    write_until(scheduler, first, || victim.kill()).await
+}
+
+/// Writes with all writers until enough is acknowledged and `end` has ended whoever serves, and
+/// tells what was promised.
+async fn write_until(scheduler: &str, first: u64, end: impl FnOnce()) -> Promises {
     // Short, because most of it is waited for after the kill.
     let client = connect(scheduler, Duration::from_secs(2)).await;
     let (told, mut hears) = mpsc::unbounded_channel();
@@ -99,7 +106,7 @@ async fn write_and_kill(scheduler: &str, victim: Server, first: u64) -> Promises
     for _ in 0..WRITES {
         hears.recv().await.expect("writers hold the other end");
     }
-    victim.kill();
+    end();
     writers.join_all().await.into_iter().flatten().collect()
 }
 
@@ -177,7 +184,7 @@ async fn a_killed_playground_of_three_stores_keeps_every_acknowledged_write() {
 
 async fn kill_playground(stores: &str) {
     let directory = tempfile::tempdir().expect("the system has room for a directory");
-    let path = directory.path().to_str().unwrap().to_owned();
+    let path = directory.path().to_str().expect("our paths are text").to_owned();
     let start = || Server::playground(&["--stores", stores, "--data-dir", &path]);
     let (mut promises, mut newest) = (Promises::new(), Timestamp::ZERO);
     for round in 1..=rounds() {
@@ -191,6 +198,24 @@ async fn kill_playground(stores: &str) {
         let address = server.address.clone();
         renew(&mut promises, write_and_kill(&address, server, round * 1_000_000).await);
     }
+    let server = start();
+    verify(&server.address, &mut promises, 0).await;
+}
+
+/// Covers 2B-shutdown: everybody is answered, and what was acknowledged stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_stores_that_are_stopped_under_load_answer_and_end_with_zero() {
+    let directory = tempfile::tempdir().expect("the system has room for a directory");
+    let path = directory.path().to_str().expect("our paths are text").to_owned();
+    let start = || Server::playground(&["--data-dir", &path]);
+    let (server, mut promises) = (start(), Promises::new());
+    let address = server.address.clone();
+    let stop = || {
+        let Stopped { status, stderr, .. } = server.signal(Signal::TERM);
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert!(!stderr.contains("ERROR"), "{stderr}");
+    };
+    renew(&mut promises, write_until(&address, 1_000_000, stop).await);
     let server = start();
     verify(&server.address, &mut promises, 0).await;
 }
