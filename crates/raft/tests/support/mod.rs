@@ -8,5 +8,6 @@ pub(crate) mod peer;
 pub(crate) mod print;
 pub(crate) mod runner;
 pub(crate) mod slow;
+mod table;
 mod trouble;
 pub(crate) mod world;

@@ -86,7 +86,7 @@ fn text(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.escape_ascii())
 }
 
-/// `+4 -2 ~3`, with `joint` before it.
+/// `+4 -2 ~3` or `nobody`, with `joint` before it, and what the caller said behind it.
 pub(crate) fn change(change: &MembershipChange) -> String {
     let steps = |changes: &[Change]| {
         let step = |change: &Change| match change {
@@ -94,14 +94,21 @@ pub(crate) fn change(change: &MembershipChange) -> String {
             Change::AddLearner(id) => format!("~{id}"),
             Change::Remove(id) => format!("-{id}"),
         };
-        changes.iter().map(step).collect::<Vec<_>>().join(" ")
+        match changes.is_empty() {
+            true => "nobody".into(),
+            false => changes.iter().map(step).collect::<Vec<_>>().join(" "),
+        }
     };
-    match change {
+    let what = match change {
         MembershipChange::Simple { changes, .. } => steps(changes),
         MembershipChange::Joint { changes, leave, .. } => {
             format!("joint {} leave={leave:?}", steps(changes))
         }
         MembershipChange::Leave { .. } => "leave".into(),
+    };
+    match change.context().is_empty() {
+        true => what,
+        false => format!("{what} {}", text(change.context())),
     }
 }
 

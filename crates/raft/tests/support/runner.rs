@@ -2,7 +2,8 @@
 //!
 //! Nothing moves by itself: a command reaches one node, `ready` takes a round of work from it,
 //! `sync` finishes log writes, `apply` applies entries and `deliver` carries messages.
-//! `stabilise` does all of that until nothing is left.
+//! `stabilise` does all of that until nothing is left. `members`, `turn`, `draw` and `restore`
+//! reach no node: they are about configurations alone, see [`Table`].
 //!
 //! | line | means |
 //! |---|---|
@@ -21,13 +22,14 @@ use std::error::Error;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context};
 use kiva_raft::{
-    Body, Change, ChangeCheck, Config, Entries, Entry, EntryId, HardState, Index, Leave, LogSlice,
-    Membership, MembershipChange, MemoryLogStore, Message, NodeId, Payload, ReadMode, Round,
-    Snapshot, SnapshotOutcome, Term, VoteReason,
+    Body, ChangeCheck, Config, Entries, Entry, EntryId, HardState, Index, LogSlice, Membership,
+    MemoryLogStore, Message, NodeId, Payload, ReadMode, Round, Snapshot, SnapshotOutcome, Term,
+    VoteReason,
 };
 
 use super::group::{Group, id};
 use super::print;
+use super::table::{self, Table};
 
 type Failure = Box<dyn Error>;
 
@@ -35,8 +37,8 @@ type Failure = Box<dyn Error>;
 #[derive(Default)]
 pub(crate) struct Runner {
     group: Group,
-    /// What `members` and `turn` change, without any node.
-    members: Membership,
+    /// A configuration without any node.
+    table: Table,
 }
 
 impl goldenscript::Runner for Runner {
@@ -77,17 +79,20 @@ impl Runner {
                 Ok(self.group.peer(node).node().transfer_leadership(id(target))?)
             }
             "change" => self.change(args),
-            "members" => {
-                let voters = args.take_key("voters").map(numbers).transpose()?.unwrap_or_default();
-                let learners = args.take_key("learners").map(numbers).transpose()?;
-                let learners = learners.unwrap_or_default().into_iter().map(id);
-                self.members = Membership::new(voters.into_iter().map(id), learners);
+            "members" => self.table.members(args),
+            "turn" => {
+                let line = self.table.turn(args)?;
+                self.group.note(line);
                 Ok(())
             }
-            "turn" => {
-                self.members = self.members.changed(&membership_change(args)?)?;
-                let line = print::members(&self.members);
+            "draw" => {
+                let line = self.table.draw(args)?;
                 self.group.note(line);
+                Ok(())
+            }
+            "restore" => {
+                let lines = self.table.restore(args)?;
+                lines.into_iter().for_each(|line| self.group.note(line));
                 Ok(())
             }
             "forget" => {
@@ -295,10 +300,10 @@ impl Runner {
         Ok(())
     }
 
-    /// change ID STEP… [joint=auto|manual]; a step is +4, -4 or ~4 (a learner); none leaves
+    /// change ID STEP… [joint=auto|manual] [context=TEXT], see [`table::change`]
     fn change(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<(), Failure> {
         let node = number(args)?;
-        let change = membership_change(args)?;
+        let change = table::change(args)?;
         self.group.peer(node).node().propose_membership(change)?;
         Ok(())
     }
@@ -348,28 +353,6 @@ impl Runner {
         self.group.forge(from, to, term, body);
         Ok(())
     }
-}
-
-fn membership_change(args: &mut ArgumentConsumer<'_>) -> Result<MembershipChange, Failure> {
-    let joint = args.take_key("joint");
-    let mut changes = Vec::new();
-    while let Some(step) = args.next_pos() {
-        let (kind, number) = step.split_at_checked(1).ok_or("a step without a node")?;
-        let node = NodeId::new(number.parse()?).ok_or("node 0 is nobody")?;
-        changes.push(match kind {
-            "+" => Change::AddVoter(node),
-            "-" => Change::Remove(node),
-            "~" => Change::AddLearner(node),
-            _ => return Err(format!("unknown step {step}").into()),
-        });
-    }
-    let context = Bytes::new();
-    Ok(match joint {
-        Some("auto") => MembershipChange::Joint { changes, leave: Leave::Automatic, context },
-        Some("manual") => MembershipChange::Joint { changes, leave: Leave::OnRequest, context },
-        _ if changes.is_empty() => MembershipChange::Leave { context },
-        _ => MembershipChange::Simple { changes, context },
-    })
 }
 
 /// Settings: pre_vote, check_quorum, forward and eager (on|off); heartbeat, election and lease

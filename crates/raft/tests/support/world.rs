@@ -66,6 +66,10 @@ pub(super) fn ignore<T, E>(_: Result<T, E>) {}
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
