@@ -39,6 +39,8 @@ struct Seen {
     /// Its log: what was handed out to be written.
     base: EntryId,
     log: BTreeMap<Index, EntryId>,
+    /// How much of `log` the node has not taken back since.
+    kept: Index,
 }
 
 impl Seen {
@@ -51,6 +53,18 @@ impl Seen {
             return Some(self.base);
         }
         self.log.get(&index).copied()
+    }
+
+    /// Lowers `kept` to what is still in the log of `node`. What both have is the same, and so is
+    /// all before it (Log Matching); what the node has compacted it has.
+    fn take_back(&mut self, node: &Node) {
+        while let Some(written) = self.log.get(&self.kept) {
+            let is_other = node.term_at(self.kept).is_some_and(|term| term != written.term);
+            if self.kept <= node.last_index() && !is_other {
+                return;
+            }
+            self.kept = self.kept.previous();
+        }
     }
 }
 
@@ -70,13 +84,15 @@ impl Checker {
         assert!(node.term() >= seen.durable_term, "node {id} forgot its term");
         *seen = Seen {
             base: EntryId::new(base_term, first.previous()),
+            kept: peer.store.last().index,
             log,
             durable_term: seen.durable_term,
             ..Seen::default()
         };
     }
 
-    /// A write is handed out: Log Matching (§5.3), and nothing committed is taken back.
+    /// A write is handed out: Log Matching (§5.3), nothing committed is taken back, and nothing
+    /// comes again that was not taken back.
     pub(crate) fn writes(&mut self, id: NodeId, write: &LogWrite) {
         let seen = self.seen.entry(id).or_default();
         if let Some(snapshot) = &write.snapshot {
@@ -86,8 +102,10 @@ impl Checker {
             }
             seen.base = snapshot.last;
             seen.log.clear();
+            seen.kept = snapshot.last.index;
         }
         let Some(first) = write.entries.first() else { return };
+        assert!(first.index > seen.kept, "node {id} writes {} twice", first.id());
         for (index, dropped) in seen.log.split_off(&first.index) {
             let committed = self.committed.get(&index).map(|(id, _)| *id);
             assert!(committed != Some(dropped), "node {id} takes back {dropped}");
@@ -100,6 +118,7 @@ impl Checker {
             let old = self.entries.entry(entry.id()).or_insert_with(|| new.clone());
             assert_eq!(*old, new, "log matching at {} on node {id}", entry.id());
         }
+        seen.kept = seen.last().index;
     }
 
     /// A message leaves: what it promises is durable.
@@ -141,6 +160,7 @@ impl Checker {
         assert!(commit <= node.last_index(), "node {id} commits beyond its log");
         (seen.term, seen.commit, seen.applied) = (term, commit, applied);
         seen.durable_term = durable_term;
+        seen.take_back(node);
         let led = std::mem::replace(&mut seen.led, node.is_leader().then_some(term));
         if node.is_leader() {
             let first = self.leaders.entry(term).or_insert(id);
