@@ -54,6 +54,11 @@ pub(crate) struct State {
 /// "I heard you lead, and elect nobody else for an election timeout" (thesis §6.4.1): what every
 /// answer to a leader says. It outlives the follower that gave it: a node that learns of a later
 /// term the next moment is bound all the same, for the leader may be reading by lease.
+///
+/// Invariants:
+/// - `(term, round)` never falls: a message that is late takes nothing back.
+/// - Ticks alone shorten it: whoever renews it makes it no shorter than it was.
+/// - `term` is at most the node's own: nobody is promised anything about a term to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Promise {
     /// The leader's.
@@ -68,7 +73,16 @@ impl Promise {
     /// Gives it to the leader of `term`, who may ask for the answer to this round.
     pub(crate) fn renew(&mut self, term: Term, round: Round, ticks: u32) {
         let known = if term == self.term { self.round } else { Round::ZERO };
-        *self = Self { term, round: round.max(known), ticks };
+        let renewed = Self { term, round: round.max(known), ticks };
+        assert!(
+            (renewed.term, renewed.round) >= (self.term, self.round),
+            "a promise of round {} in term {term} after one of round {} in term {}",
+            renewed.round.0,
+            self.round.0,
+            self.term
+        );
+        assert!(ticks >= self.ticks, "a promise of {} ticks is cut to {ticks}", self.ticks);
+        *self = renewed;
     }
 
     /// Lets a tick pass.
@@ -146,6 +160,12 @@ impl State {
     /// Moves to a later term, in which nobody has our vote.
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term >= self.term, "term went from {} to {term}", self.term);
+        assert!(
+            self.promise.term <= self.term,
+            "a promise about term {} in term {}",
+            self.promise.term,
+            self.term
+        );
         if term > self.term {
             self.term = term;
             self.vote = None;
@@ -342,5 +362,43 @@ impl State {
     pub(crate) fn has_unapplied_change(&self) -> bool {
         !self.undecided.is_empty()
             || self.log.has_change_to_hand_out(self.config.apply_bytes_max).unwrap_or(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promise() -> Promise {
+        let mut promise = Promise::default();
+        promise.renew(Term(2), Round(5), 10);
+        promise
+    }
+
+    #[test]
+    fn a_late_message_makes_a_promise_longer_and_no_older() {
+        let mut promise = promise();
+        for _ in 0..10 {
+            assert!(promise.lasts());
+            promise.tick();
+        }
+        assert!(!promise.lasts());
+        promise.tick();
+        promise.renew(Term(2), Round(4), 10);
+        assert_eq!((promise.round(), promise.lasts()), (Round(5), true));
+        promise.renew(Term(3), Round(1), 10);
+        assert_eq!(promise.round(), Round(1), "each leader counts its own");
+    }
+
+    #[test]
+    #[should_panic(expected = "in term 1 after one of")]
+    fn a_promise_to_an_earlier_leader_is_a_bug() {
+        promise().renew(Term(1), Round(9), 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "is cut to 9")]
+    fn a_promise_that_others_rely_on_is_not_cut() {
+        promise().renew(Term(2), Round(6), 9);
     }
 }
