@@ -7,7 +7,9 @@
 //!
 //! What is judged here is judged alike on every replica: a write whose range has changed since it
 //! was proposed has no effect, a change of peers decided under another `conf_ver` neither. Nothing
-//! is applied of a peer after its own removal.
+//! is applied of a peer after its own removal, and the removal itself is not stored: until its
+//! tombstone stands, a peer that starts again is a member and can vote. The others may not have
+//! heard yet, and need that vote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -78,7 +80,8 @@ pub struct MemberChange {
 /// The apply loop of some regions, without its thread.
 ///
 /// Invariants:
-/// - `state` of every region is what the engine's newest snapshot has, between calls.
+/// - `state` of every region is what the engine's newest snapshot has, between calls, unless the
+///   peer was removed.
 /// - A region that is removed here applies nothing until it is cleared.
 pub struct Apply {
     store: StoreId,
@@ -94,7 +97,8 @@ pub struct Apply {
 struct Applying {
     record: Arc<RegionRecord>,
     state: ApplyState,
-    is_removed: bool,
+    /// What is stored once the peer is removed: how far it was before.
+    removed_at: Option<ApplyState>,
 }
 
 /// Promises and how they are to be resolved.
@@ -123,7 +127,7 @@ impl Apply {
             match message {
                 ApplyMsg::Adopt(record, state) => {
                     let id = record.region.id;
-                    let applying = Applying { record, state, is_removed: false };
+                    let applying = Applying { record, state, removed_at: None };
                     self.regions.insert(id, applying);
                 }
                 ApplyMsg::Entries { region, entries, promises } => {
@@ -141,9 +145,10 @@ impl Apply {
         Ok(applied)
     }
 
-    /// How far the regions are, for whoever compares replicas.
+    /// How far the regions are that are not removed, for whoever compares replicas.
     pub fn states(&self) -> impl Iterator<Item = (&RegionRecord, ApplyState)> {
-        self.regions.values().map(|applying| (&*applying.record, applying.state))
+        let regions = self.regions.values().filter(|applying| applying.removed_at.is_none());
+        regions.map(|applying| (&*applying.record, applying.state))
     }
 
     fn entries(
@@ -157,7 +162,8 @@ impl Apply {
         for entry in entries {
             let waiting =
                 promises.next_if(|(index, _)| *index == entry.index).map(|(_, waiting)| waiting);
-            let Some(applying) = self.regions.get_mut(&region).filter(|it| !it.is_removed) else {
+            let Some(applying) = self.regions.get_mut(&region).filter(|it| it.removed_at.is_none())
+            else {
                 let gone = RegionError::RegionNotFound { region: region.get() };
                 waiting.into_iter().flatten().for_each(|promise| {
                     promise.resolve(Err(gone.clone().into()));
@@ -169,9 +175,12 @@ impl Apply {
                 applying.state.applied.index.next(),
                 "entries of region {region} are applied one after the other"
             );
-            let outcomes = applying.apply(entry, &mut self.batch, &mut changes)?;
+            let before = applying.state;
+            let outcomes = applying.apply(entry, self.store, &mut self.batch, &mut changes)?;
             applying.state.applied = entry.id();
-            applying.is_removed = applying.record.region.peer_on(self.store).is_none();
+            if applying.record.region.peer_on(self.store).is_none() {
+                applying.removed_at = Some(before);
+            }
             self.dirty.insert(region);
             if let Some(waiting) = waiting {
                 self.due.push((waiting, outcomes));
@@ -186,7 +195,8 @@ impl Apply {
     /// Writes what was gathered; then those that wait are told, because it can be read now.
     fn write(&mut self) -> Result<(), EngineError> {
         while let Some(region) = self.dirty.pop_first() {
-            let state = self.regions[&region].state;
+            let applying = &self.regions[&region];
+            let state = applying.removed_at.unwrap_or(applying.state);
             meta::save_apply_state(region, state, &mut self.batch);
         }
         if self.batch.is_empty() {
@@ -208,6 +218,7 @@ impl Applying {
     fn apply(
         &mut self,
         entry: &Entry,
+        store: StoreId,
         batch: &mut WriteBatch,
         changes: &mut Vec<MemberChange>,
     ) -> Result<Vec<Result<(), ProposeError>>, EngineError> {
@@ -215,7 +226,7 @@ impl Applying {
             Payload::Empty => Ok(vec![Ok(())]),
             Payload::Command(bytes) => self.command(bytes, entry.index, batch),
             Payload::Membership(change) => {
-                let outcome = self.change(change, entry.index, batch, changes);
+                let outcome = self.change(change, entry.index, store, batch, changes);
                 Ok(vec![outcome.map_err(ProposeError::from)])
             }
         }
@@ -255,13 +266,16 @@ impl Applying {
         &mut self,
         change: &MembershipChange,
         index: Index,
+        store: StoreId,
         batch: &mut WriteBatch,
         changes: &mut Vec<MemberChange>,
     ) -> Result<(), RegionError> {
         let changed = change::changed(&self.record, change);
         let outcome = match changed {
             Ok(record) => {
-                meta::save_region(&record, batch);
+                if record.region.peer_on(store).is_some() {
+                    meta::save_region(&record, batch);
+                }
                 self.record = Arc::new(record);
                 Ok(())
             }

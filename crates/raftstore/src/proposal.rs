@@ -117,14 +117,16 @@ impl Proposals {
     }
 
     /// The promises of a committed entry. Those of older ones, and of one of another term at the
-    /// same index, were replaced: they are refused.
+    /// same index, were replaced: they are refused. So are all of an earlier term behind it: terms
+    /// ascend in a log, and every log to come has this entry. A deposed leader has nothing else to
+    /// learn it by when nobody writes any more.
     pub(crate) fn take(&mut self, committed: EntryId) -> Promises {
         while let Some(first) = self.queue.front() {
             if first.entry == committed {
                 let found = self.queue.pop_front().expect("looked at above");
                 return found.promises;
             }
-            if first.entry.index > committed.index {
+            if first.entry.index > committed.index && first.entry.term >= committed.term {
                 break;
             }
             let replaced = self.queue.pop_front().expect("looked at above");
@@ -210,9 +212,7 @@ mod tests {
         proposals.push(id(3, 8), 0, vec![later]);
         assert!(proposals.take(id(4, 7)).is_empty());
         assert_eq!(first.heard(), Some(STALE));
-        assert_eq!(second.heard(), None, "its place is not decided yet");
-        assert!(proposals.take(id(4, 8)).is_empty());
-        assert_eq!(second.heard(), Some(STALE));
+        assert_eq!(second.heard(), Some(STALE), "no log has term 3 behind term 4");
         assert!(proposals.is_empty());
     }
 

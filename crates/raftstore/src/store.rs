@@ -293,7 +293,7 @@ impl Store {
                 let record = peer.record();
                 let is_stranger = record.is_some_and(|record| {
                     record.region.peers.iter().all(|listed| listed.id != from.id)
-                        && epoch.conf_ver < record.region.epoch.conf_ver
+                        && epoch.conf_ver <= record.region.epoch.conf_ver
                 });
                 if is_stranger && !peer.may_dismiss() {
                     return None;
@@ -433,21 +433,19 @@ impl Store {
                 self.touched.insert(region);
             }
             Applied::Entries { .. } => {
+                // One that was removed goes when somebody says that the group knows.
                 peer.on_applied(applied, &mut self.out);
                 self.touched.insert(region);
-                if peer.is_removed() {
-                    peer.doom(&mut self.out);
-                    self.regions.remove(region);
-                }
             }
         }
     }
 
     /// Somebody says that a peer here was removed. It is believed when its group has moved on
-    /// since the peer last heard of a change.
+    /// since the peer last heard of a change, or the peer knows.
     fn on_removed(&mut self, region: RegionId, name: PeerName, epoch: Epoch) {
         let Some(peer) = self.peers.get_mut(&region) else { return };
-        let is_meant = peer.name().id == name.id && peer.epoch().conf_ver < epoch.conf_ver;
+        let is_news = peer.epoch().conf_ver < epoch.conf_ver || peer.is_removed();
+        let is_meant = peer.name().id == name.id && is_news;
         if is_meant && !peer.is_leader() {
             peer.doom(&mut self.out);
             self.regions.remove(region);

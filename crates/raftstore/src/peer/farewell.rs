@@ -10,6 +10,9 @@
 //!   the last other voter destroys itself and the leader then loses its power, the leader starts
 //!   with a group whose second vote is gone for ever. So a removal is announced when the leader's
 //!   disk knows that it is committed; then whoever was removed is told directly.
+//! - **A removed peer stays until it is told.** It may be the only one that knows, as a leader that
+//!   a joint change removes: it says what is committed, and gives the votes of the old group, until
+//!   somebody of the new one answers that it may go.
 
 use std::collections::VecDeque;
 
@@ -17,6 +20,8 @@ use kiva_base::Peer as PeerName;
 use kiva_raft::{Body, Index, Message};
 
 use super::{Peer, Phase};
+use crate::meta::node_id;
+use crate::options::Options;
 use crate::store::{AfterSync, Outbox};
 use crate::transport::{Content, Envelope};
 
@@ -28,6 +33,8 @@ pub(super) struct Farewells {
     is_saving: bool,
     /// Answers for readers at followers, who would learn the commit index from them.
     held: Vec<Message>,
+    /// When a removed peer says again what it knows, in its ticks.
+    say_at: u64,
 }
 
 impl Farewells {
@@ -104,6 +111,27 @@ impl Peer {
         out.log.hard_state(self.region, hard_state);
         let (region, peer, commit) = (self.region, self.name, hard_state.commit);
         out.after_sync.push(AfterSync::Commit { region, peer, commit });
+    }
+
+    /// A removed peer tells the others what is committed; who knows of the removal answers.
+    pub(super) fn take_leave(&mut self, options: &Options, out: &mut Outbox) {
+        if !self.is_removed() || self.clock.count < self.farewells.say_at {
+            return;
+        }
+        self.farewells.say_at = self.clock.count + u64::from(options.election_ticks);
+        let Some(record) = self.record.clone() else { return };
+        let epoch = self.epoch();
+        for to in &record.region.peers {
+            let message = Message {
+                from: node_id(self.name.id),
+                to: node_id(to.id),
+                term: self.node.term(),
+                body: Body::Committed { last: self.state.applied },
+            };
+            let content = Content::Raft(message);
+            let (region, from) = (self.region, self.name);
+            out.envelopes.push((to.store, Envelope { region, from, to: *to, epoch, content }));
+        }
     }
 
     /// The commit index is durable up to here: who is gone is told.

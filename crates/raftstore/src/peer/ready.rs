@@ -52,6 +52,7 @@ impl Peer {
         self.serve_reads();
         self.send(messages, out);
         self.save_commit(out);
+        self.take_leave(options, out);
         if self.node.is_leader() && self.may_dismiss() {
             self.maybe_report(options, out);
         }
