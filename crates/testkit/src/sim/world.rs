@@ -522,6 +522,7 @@ impl Cluster for World {
         let now = self.time.now();
         match fault {
             Fault::Stop(host, Stop::DiskLost) if !self.may_lose_a_disk() => {
+                self.note(kit, *host, format_args!("keeps its disk, which the group needs"));
                 self.commit(&Fault::Stop(*host, Stop::PowerLost), kit);
             }
             Fault::Stop(host, stop) => {
@@ -536,12 +537,16 @@ impl Cluster for World {
                 self.cut_off(*host, kit);
             }
             Fault::Start(host) => {
+                kit.executor.resume(*host);
                 let position = Self::position(*host).expect("faults hit stores");
                 self.machines[position].start(&self.setup, now, &mut self.check);
             }
             Fault::Pause(host) => {
-                self.machine(*host).is_paused = true;
-                kit.executor.pause(*host);
+                // Nobody stands still who is not there.
+                if self.machine(*host).process.is_some() {
+                    self.machine(*host).is_paused = true;
+                    kit.executor.pause(*host);
+                }
             }
             Fault::Resume(host) => {
                 self.machine(*host).is_paused = false;
@@ -570,6 +575,7 @@ impl Cluster for World {
                 let machine = &mut self.machines[position];
                 machine.recover(now);
                 if machine.failed.is_some() {
+                    kit.executor.resume(*host);
                     machine.start(&self.setup, now, &mut self.check);
                 }
             }

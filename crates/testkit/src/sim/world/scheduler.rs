@@ -292,7 +292,7 @@ impl Scheduler {
     pub(super) fn on_doubt(&self, record: &RegionRecord, peer: Peer) -> Option<Step> {
         let region = record.region.id;
         let known = &self.known.get(&region)?.record.region;
-        let is_gone = known.epoch.conf_ver > record.region.epoch.conf_ver
+        let is_gone = known.epoch.conf_ver >= record.region.epoch.conf_ver
             && known.peers.iter().all(|listed| listed.id != peer.id);
         is_gone.then_some(Step::Removed { region, peer, epoch: known.epoch })
     }
