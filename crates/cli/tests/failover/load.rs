@@ -70,16 +70,20 @@ impl Load {
     pub(crate) async fn flows(&self, since: Moment, count: usize) {
         let began = Instant::now();
         loop {
-            let successes = self.shared.successes();
-            let of =
-                |writer| successes.iter().filter(|(who, at)| *who == writer && *at > since).count();
-            if (0..WRITERS).all(|writer| of(writer) >= count) {
+            if self.has_all(since, count) {
                 return;
             }
-            drop(successes);
             assert!(began.elapsed() < PATIENCE, "round {}: writes do not go on", self.round);
             tokio::time::sleep(PACE).await;
         }
+    }
+
+    /// Whether every writer has had `count` successes after `since`.
+    fn has_all(&self, since: Moment, count: usize) -> bool {
+        let successes = self.shared.successes();
+        let of =
+            |writer| successes.iter().filter(|(who, at)| *who == writer && *at > since).count();
+        (0..WRITERS).all(|writer| of(writer) >= count)
     }
 
     /// The longest time without a success that ended after `since`: of all together, and of the

@@ -1,5 +1,6 @@
 //! One `kiva` process: started, paused, killed, and its log for when a test fails.
 #![expect(clippy::disallowed_methods, reason = "a thread waits for what a process says")]
+#![expect(clippy::print_stdout, reason = "whoever looks at a failing test wants the log")]
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -22,11 +22,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "milliseconds without a successful write, {}",
-            "by fault of the leader's store"
-        )?;
+        writeln!(f, "milliseconds without a successful write, by fault of the leader's store")?;
         writeln!(f)?;
         writeln!(f, "| fault | who | rounds | p50 | p90 | p99 | max |")?;
         writeln!(f, "|---|---|---:|---:|---:|---:|---:|")?;
