@@ -21,6 +21,7 @@ use kiva_raft::{Entries, Entry, Index, MembershipChange, Payload};
 
 use crate::change;
 use crate::command::Command;
+use crate::flaw::{Flaw, Flaws};
 use crate::limits::APPLY_BATCH_MAX;
 use crate::meta::{self, ApplyState, RegionRecord};
 use crate::proposal::{Promises, ProposeError};
@@ -86,6 +87,7 @@ pub struct MemberChange {
 pub struct Apply {
     store: StoreId,
     engine: Arc<dyn Engine>,
+    flaws: Flaws,
     regions: BTreeMap<RegionId, Applying>,
     /// The batch being gathered, and what is due once it is written.
     batch: WriteBatch,
@@ -106,10 +108,11 @@ type Due = (Promises, Vec<Result<(), ProposeError>>);
 
 impl Apply {
     /// Without regions; they come with [`ApplyMsg::Adopt`].
-    pub fn new(store: StoreId, engine: Arc<dyn Engine>) -> Self {
+    pub fn new(store: StoreId, engine: Arc<dyn Engine>, flaws: Flaws) -> Self {
         Self {
             store,
             engine,
+            flaws,
             regions: BTreeMap::new(),
             batch: WriteBatch::new(),
             due: Vec::new(),
@@ -197,6 +200,12 @@ impl Apply {
         while let Some(region) = self.dirty.pop_first() {
             let applying = &self.regions[&region];
             let state = applying.removed_at.unwrap_or(applying.state);
+            if self.flaws.has(Flaw::AppliedApart) {
+                let mut alone = WriteBatch::new();
+                meta::save_apply_state(region, state, &mut alone);
+                self.engine.write(&alone)?;
+                continue;
+            }
             meta::save_apply_state(region, state, &mut self.batch);
         }
         if self.batch.is_empty() {

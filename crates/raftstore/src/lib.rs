@@ -69,6 +69,7 @@ pub mod command;
 pub mod digest;
 pub mod disk;
 pub mod durable;
+pub mod flaw;
 pub mod limits;
 pub mod log;
 pub mod meta;

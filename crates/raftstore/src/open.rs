@@ -98,7 +98,7 @@ pub fn open(
                 regions.clone(),
                 now,
             ),
-            apply: Apply::new(id, engine.clone()),
+            apply: Apply::new(id, engine.clone(), options.flaws),
             mailbox: mailbox.clone(),
         })
         .collect();

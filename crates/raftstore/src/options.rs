@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::flaw::Flaws;
+
 /// Settings of all peers of a store. Those of consensus must agree in a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -26,6 +28,8 @@ pub struct Options {
     pub doubt_ticks: u64,
     /// What random election timeouts are drawn from.
     pub seed: u64,
+    /// Bugs that were put in on purpose: none.
+    pub flaws: Flaws,
 }
 
 impl Options {
@@ -41,12 +45,7 @@ impl Options {
             report_ticks: 1_200,
             doubt_ticks: 6_000,
             seed,
+            flaws: Flaws::NONE,
         }
-    }
-
-    /// What a peer has been silent for when it counts as down: the leader asks a quorum once in an
-    /// election timeout who is active.
-    pub(crate) fn down_seconds(&self) -> u64 {
-        (self.tick * self.election_ticks).as_secs()
     }
 }

@@ -36,6 +36,7 @@ use kiva_raft::{
 };
 
 use crate::apply::{Applied, ApplyMsg, MemberChange};
+use crate::flaw::{Flaw, Flaws};
 use crate::limits::{ENTRY_OVERHEAD, ENTRY_SIZE_MAX, PROPOSAL_TICKS_MAX};
 use crate::log::{RegionLog, Tombstone};
 use crate::meta::{self, ApplyState, RegionRecord, node_id};
@@ -67,6 +68,7 @@ pub(crate) struct Peer {
     /// knows of when it became a member.
     heard: Epoch,
     proposals: Proposals,
+    flaws: Flaws,
     farewells: Farewells,
     /// What has to be cleared when it is doomed.
     left: Vec<KeyRange>,
@@ -78,8 +80,8 @@ pub(crate) struct Peer {
     clock: Ticks,
     /// What the scheduler was last told of the others.
     told: Followers,
-    /// Who was silent at the last look.
-    silent: Vec<PeerName>,
+    /// Who was silent at the last look, and at which tick that was first seen.
+    silent: Vec<(PeerName, u64)>,
 }
 
 /// Members that a leader has to say something about.
@@ -226,7 +228,8 @@ impl Peer {
             common,
             strangers: BTreeMap::new(),
             heard: Epoch::default(),
-            proposals: Proposals::default(),
+            proposals: Proposals::new(options.flaws),
+            flaws: options.flaws,
             farewells: Farewells::default(),
             left: Vec::new(),
             gathered: Vec::new(),
@@ -442,7 +445,9 @@ impl Peer {
         tracing::info!(region_id, peer_id, "removed");
         self.slot.end_lease();
         self.left = self.record.iter().map(|record| record.region.range.clone()).collect();
-        if let Phase::Installing(waiting) = &self.phase {
+        if let Phase::Installing(waiting) = &self.phase
+            && !self.flaws.has(Flaw::SnapshotLeftBehind)
+        {
             // The task may put it there yet, before it clears away.
             let snapshot = waiting.front().and_then(|write| write.snapshot.as_ref());
             let record = snapshot.and_then(|it| meta::decode_region(self.region, &it.data).ok());
@@ -457,7 +462,10 @@ impl Peer {
         let epoch = self.epoch();
         let tombstone = Tombstone { peer_id_max: self.name.id, epoch };
         out.apply.push(ApplyMsg::Drop(self.region));
-        out.log.tombstone(self.region, self.name.id, epoch);
+        match self.flaws.has(Flaw::NoTombstone) {
+            true => out.log.remove(self.region),
+            false => out.log.tombstone(self.region, self.name.id, epoch),
+        }
         let (region, peer) = (self.region, self.name);
         out.after_sync.push(AfterSync::Tombstone { region, peer, tombstone });
     }
@@ -486,7 +494,8 @@ impl Peer {
     /// messages leave.
     fn publish(&mut self) {
         let term = self.node.term();
-        let is_settled = self.node.is_leader() && self.state.applied.term == term;
+        let is_settled = self.node.is_leader()
+            && (self.state.applied.term == term || self.flaws.has(Flaw::ReadUnsettled));
         let leader = self.node.leader().and_then(|id| self.peer_of(id));
         let now = self.slot.standing();
         let region_changed =
@@ -508,6 +517,7 @@ impl Peer {
             Some(ticks) if is_settled => {
                 self.slot.extend_lease(self.clock.nominal + self.clock.interval * ticks);
             }
+            _ if is_settled && self.flaws.has(Flaw::LeaseAcrossTransfer) => {}
             _ => self.slot.end_lease(),
         }
     }

@@ -12,6 +12,8 @@ use kiva_base::{RegionError, Term};
 use kiva_engine::WriteBatch;
 use kiva_raft::{EntryId, Index};
 
+use crate::flaw::{Flaw, Flaws};
+
 /// What belongs to a proposal and not to its proposer: latches, memory locks. Dropped when the
 /// proposal is applied, or can never be.
 pub type Guard = Box<dyn Send>;
@@ -72,9 +74,9 @@ impl Promise {
         }
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self, outcome: ProposeError) {
         if let Some(waiter) = self.waiter.take() {
-            let _ = waiter.send(Err(ProposeError::Unknown));
+            let _ = waiter.send(Err(outcome));
         }
     }
 }
@@ -90,6 +92,7 @@ pub type Promises = Vec<Promise>;
 #[derive(Default)]
 pub(crate) struct Proposals {
     queue: VecDeque<Pending>,
+    flaws: Flaws,
 }
 
 struct Pending {
@@ -100,6 +103,10 @@ struct Pending {
 }
 
 impl Proposals {
+    pub(crate) fn new(flaws: Flaws) -> Self {
+        Self { queue: VecDeque::new(), flaws }
+    }
+
     pub(crate) fn push(&mut self, entry: EntryId, born: u64, promises: Promises) {
         // A leader of a later term may have replaced entries that somebody still waits for.
         while let Some(last) = self.queue.back()
@@ -122,11 +129,14 @@ impl Proposals {
     /// learn it by when nobody writes any more.
     pub(crate) fn take(&mut self, committed: EntryId) -> Promises {
         while let Some(first) = self.queue.front() {
-            if first.entry == committed {
+            let by_index = self.flaws.has(Flaw::WaiterByIndex);
+            if first.entry == committed || (by_index && first.entry.index == committed.index) {
                 let found = self.queue.pop_front().expect("looked at above");
                 return found.promises;
             }
-            if first.entry.index > committed.index && first.entry.term >= committed.term {
+            let is_open =
+                first.entry.term >= committed.term || self.flaws.has(Flaw::DeposedWaitForEver);
+            if first.entry.index > committed.index && is_open {
                 break;
             }
             let replaced = self.queue.pop_front().expect("looked at above");
@@ -148,8 +158,14 @@ impl Proposals {
     /// Tells those that wait since before `born` that nobody knows. Their entries may be applied
     /// yet, so what they hold stays held.
     pub(crate) fn give_up(&mut self, born: u64) {
+        let outcome = match self.flaws.has(Flaw::GivenUpIsRefused) {
+            true => ProposeError::Refused(RegionError::StaleCommand),
+            false => ProposeError::Unknown,
+        };
         let old = self.queue.iter_mut().take_while(|pending| pending.born < born);
-        old.flat_map(|pending| &mut pending.promises).for_each(Promise::give_up);
+        old.flat_map(|pending| &mut pending.promises).for_each(|promise| {
+            promise.give_up(outcome.clone());
+        });
     }
 
     /// The peer is gone, and with it every way to find out.

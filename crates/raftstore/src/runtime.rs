@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -246,20 +246,21 @@ impl Driver {
     }
 }
 
-/// What waits for the log writer.
+/// What waits for the log writers.
 #[derive(Default)]
 struct LogQueue {
     state: Mutex<LogState>,
-    arrived: Condvar,
-    /// Held from taking jobs until they are written, so that the log has them in their order. Who
-    /// holds it while there is nothing to do is the writer whose turn is next.
-    turn: Mutex<()>,
+    /// There is something to take, or nothing will come any more.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct LogState {
     jobs: Vec<Job>,
     is_closed: bool,
+    /// From taking jobs until they are written one writer has its turn, so that the log has them
+    /// in their order. The others sleep meanwhile, unless they sync.
+    is_writing: bool,
 }
 
 /// One round of one loop.
@@ -269,31 +270,60 @@ struct Job {
     after_sync: Vec<AfterSync>,
 }
 
+/// A writer's turn, until it is dropped.
+struct Turn<'a>(&'a LogQueue);
+
 impl LogQueue {
     fn push(&self, job: Job) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.jobs.push(job);
+        // Whoever was woken for the first takes all, and whoever is writing looks again.
+        let is_first = state.jobs.len() == 1 && !state.is_writing;
         drop(state);
-        self.arrived.notify_one();
+        if is_first {
+            self.changed.notify_one();
+        }
     }
 
-    /// All that gathered; `None` when there will be no more.
-    fn take(&self) -> Option<Vec<Job>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |state: &mut LogState| state.jobs.is_empty() && !state.is_closed;
+    /// All that gathered, with the turn to write it; `None` when there will be no more.
+    fn take(&self) -> Option<(Vec<Job>, Turn<'_>)> {
+        let waiting =
+            |state: &mut LogState| state.is_writing || (state.jobs.is_empty() && !state.is_closed);
         let mut state =
-            self.arrived.wait_while(state, waiting).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         let jobs = mem::take(&mut state.jobs);
-        (!jobs.is_empty()).then_some(jobs)
+        if jobs.is_empty() {
+            return None;
+        }
+        state.is_writing = true;
+        Some((jobs, Turn(self)))
     }
 
     fn is_closed(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed
+        self.lock().is_closed
     }
 
     fn close(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        self.arrived.notify_all();
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_writing = false;
+        let (is_due, is_closed) = (!state.jobs.is_empty(), state.is_closed);
+        drop(state);
+        if is_closed {
+            self.0.changed.notify_all();
+        } else if is_due {
+            self.0.changed.notify_one();
+        }
     }
 }
 
@@ -319,8 +349,7 @@ fn write_log(queue: &LogQueue, log: &Log, mailboxes: &[Mailbox]) {
 
 /// Writes all that gathered; `None` when there will be no more.
 fn write_next(queue: &LogQueue, log: &Log) -> Option<Result<(Vec<Job>, Written), LogWriteError>> {
-    let _turn = queue.turn.lock().unwrap_or_else(PoisonError::into_inner);
-    let jobs = queue.take()?;
+    let (jobs, _turn) = queue.take()?;
     let mut end = None;
     for job in &jobs {
         match log.write(&job.batch) {

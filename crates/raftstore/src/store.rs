@@ -35,6 +35,7 @@ pub use mailbox::Mailbox;
 pub use message::{Admin, AdminCommand, AfterSync, Outbox, Read, StoreMsg};
 
 use crate::apply::{Applied, ApplyMsg};
+use crate::flaw::Flaw;
 use crate::limits::LATE_TICKS_MAX;
 use crate::log::{Log, Tombstone};
 use crate::meta::{self, ApplyState, RegionRecord};
@@ -170,7 +171,8 @@ impl Store {
                 break;
             }
             for (region, peer) in &mut self.peers {
-                let doubt = peer.tick(nominal, &self.options);
+                let late = self.options.flaws.has(Flaw::LateTicksCountFromNow);
+                let doubt = peer.tick(if late { now } else { nominal }, &self.options);
                 if doubt.is_some()
                     && let Some(record) = peer.record()
                 {
@@ -266,7 +268,9 @@ impl Store {
         now: Moment,
     ) -> Option<(&'a mut Peer, &'b kiva_raft::Message)> {
         let Envelope { region, from, to, epoch, content } = envelope;
-        if to.store != self.id || to.id.get() < self.lost_below {
+        let is_lost =
+            to.id.get() < self.lost_below && !self.options.flaws.has(Flaw::VoteAfterAmnesia);
+        if to.store != self.id || is_lost {
             return None;
         }
         let message = match content {
@@ -436,7 +440,21 @@ impl Store {
                 // One that was removed goes when somebody says that the group knows.
                 peer.on_applied(applied, &mut self.out);
                 self.touched.insert(region);
+                self.commit_flaws(region);
             }
+        }
+    }
+
+    /// What bugs do that were put in on purpose.
+    fn commit_flaws(&mut self, region: RegionId) {
+        let flaws = self.options.flaws;
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        if flaws.has(Flaw::CompactBeforeDurable) {
+            self.log.compact(region, peer.status().state.truncated.index);
+        }
+        if flaws.has(Flaw::RemovedGoesAtOnce) && peer.is_removed() {
+            peer.doom(&mut self.out);
+            self.regions.remove(region);
         }
     }
 

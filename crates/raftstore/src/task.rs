@@ -11,6 +11,7 @@ use kiva_engine::{Engine, EngineError, WriteBatch};
 use kiva_raft::EntryId;
 
 use crate::apply::Applied;
+use crate::flaw::{Flaw, Flaws};
 use crate::meta::{self, ApplyState, RegionRecord};
 use crate::snapshot::{self, Received, Wrote};
 
@@ -27,6 +28,8 @@ pub enum Task {
         file: Received,
         /// Ranges whose data goes first: what the peer had.
         clear: Vec<KeyRange>,
+        /// Bugs that were put in on purpose.
+        flaws: Flaws,
     },
     /// A peer is gone and its tombstone stands: its data and metadata go.
     Clear {
@@ -44,10 +47,11 @@ impl Task {
     /// before it. What was cleared need not be: the tombstone has it done again.
     pub fn run(self, engine: &dyn Engine) -> Result<Applied, EngineError> {
         match self {
-            Self::Install { record, last, file, clear } => {
+            Self::Install { record, last, file, clear, flaws } => {
                 let state = ApplyState { applied: last, truncated: last };
                 let local = meta::items(&record, state);
-                if snapshot::install(engine, &file, &clear, &local)? == Wrote::Batch {
+                let wrote = snapshot::install(engine, &file, &clear, &local)?;
+                if wrote == Wrote::Batch && !flaws.has(Flaw::SnapshotNotDurable) {
                     engine.flush()?;
                 }
                 Ok(Applied::Installed { record, state })

@@ -20,6 +20,7 @@ use kiva_base::Peer as PeerName;
 use kiva_raft::{Body, Index, Message};
 
 use super::{Peer, Phase};
+use crate::flaw::Flaw;
 use crate::meta::node_id;
 use crate::options::Options;
 use crate::store::{AfterSync, Outbox};
@@ -56,7 +57,7 @@ impl Peer {
     /// Cuts what a leader says of its commit index down to what others may know. Keeps an answer
     /// that says more until it does not.
     pub(super) fn hold_back(&mut self, mut message: Message) -> Option<Message> {
-        if !self.node.is_leader() {
+        if !self.node.is_leader() || self.flaws.has(Flaw::FollowerAhead) {
             return Some(message);
         }
         let bound = self.told_max();
@@ -107,6 +108,10 @@ impl Peer {
         // Nothing of the node waits to be written at the end of a round, so this is what the log
         // has already but for the commit index.
         let hard_state = self.node.status().hard_state;
+        if self.flaws.has(Flaw::RemovalNotSaved) {
+            self.on_commit_saved(hard_state.commit, out);
+            return;
+        }
         self.farewells.is_saving = true;
         out.log.hard_state(self.region, hard_state);
         let (region, peer, commit) = (self.region, self.name, hard_state.commit);

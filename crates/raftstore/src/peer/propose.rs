@@ -8,6 +8,7 @@ use kiva_raft::{
 
 use super::{Peer, ReadWaiter, Reads};
 use crate::command::{ChangePeers, Command, PeerChange, WriteEntry};
+use crate::flaw::Flaw;
 use crate::limits::MERGED_WRITES_MAX;
 use crate::meta::node_id;
 use crate::options::Options;
@@ -18,6 +19,9 @@ impl Peer {
     /// Takes a write into this round.
     pub(crate) fn gather(&mut self, write: Write) {
         match self.check_write(&write) {
+            Ok(()) if self.flaws.has(Flaw::GuardReleasedEarly) => {
+                self.gathered.push(Write { guard: Box::new(()), ..write });
+            }
             Ok(()) => self.gathered.push(write),
             Err(refusal) => Promise::new(write.waiter, write.guard).resolve(Err(refusal.into())),
         }
@@ -27,7 +31,7 @@ impl Peer {
         if self.is_follower() {
             return Err(self.not_leader());
         }
-        if write.term.0 != self.node.term().0 {
+        if write.term.0 != self.node.term().0 && !self.flaws.has(Flaw::TermUnchecked) {
             return Err(RegionError::StaleCommand);
         }
         let record = self.record.as_ref().expect("a leader has data");
@@ -223,6 +227,11 @@ impl Peer {
             return;
         }
         let asked = std::mem::take(&mut self.reads.asked);
+        if self.flaws.has(Flaw::ReadUnconfirmed) && self.node.is_leader() {
+            let index = self.node.status().hard_state.commit;
+            self.reads.confirmed.extend(asked.into_iter().map(|waiter| (index, waiter)));
+            return;
+        }
         self.reads.next += 1;
         let number = self.reads.next;
         let context = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -239,7 +248,10 @@ impl Peer {
 
     /// Lets those read whose index is applied.
     pub(super) fn serve_reads(&mut self) {
-        let applied = self.state.applied.index;
+        let applied = match self.flaws.has(Flaw::ReadBeforeApplied) {
+            true => Index::MAX,
+            false => self.state.applied.index,
+        };
         for (_, waiter) in self.reads.confirmed.extract_if(.., |(index, _)| *index <= applied) {
             let _ = waiter.send(Ok(()));
         }

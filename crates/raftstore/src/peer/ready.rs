@@ -7,6 +7,7 @@ use kiva_raft::{Body, LogWrite, Message, ProgressStatus, ReadOutcome, Ready};
 
 use super::{Followers, Peer, Phase};
 use crate::apply::ApplyMsg;
+use crate::flaw::Flaw;
 use crate::meta;
 use crate::options::Options;
 use crate::placement::RegionReport;
@@ -74,12 +75,23 @@ impl Peer {
         let had = self.record.as_ref().map(|record| record.region.range.clone());
         let clear: Vec<KeyRange> = had.into_iter().collect();
         self.phase = Phase::Installing([write].into());
-        out.tasks.push(Task::Install { record: record.into(), last, file, clear });
+        out.tasks.push(Task::Install {
+            record: record.into(),
+            last,
+            file,
+            clear,
+            flaws: self.flaws,
+        });
     }
 
     /// One write of this peer into the round's write of the store.
     pub(super) fn log(&mut self, write: LogWrite, out: &mut Outbox) {
         out.log.add(self.region, &write);
+        if self.flaws.has(Flaw::AcknowledgeBeforeSync) {
+            let opened = self.node.on_synced(write.synced());
+            self.send(opened, out);
+            return;
+        }
         out.after_sync.push(AfterSync::Receipt {
             region: self.region,
             peer: self.name,
@@ -162,7 +174,12 @@ impl Peer {
             return;
         }
         self.clock.until_report = options.report_ticks;
-        let down = followers.down.iter().map(|peer| (*peer, options.down_seconds())).collect();
+        let for_seconds = |peer: &PeerName| {
+            let since = self.silent.iter().find(|(silent, _)| silent == peer);
+            let ticks = since.map_or(0, |(_, since)| self.clock.count - since);
+            (options.tick * u32::try_from(ticks).unwrap_or(u32::MAX)).as_secs()
+        };
+        let down = followers.down.iter().map(|peer| (*peer, for_seconds(peer))).collect();
         // As it is listed now: it may have come as a learner.
         let leader = record.region.peers.iter().find(|peer| peer.id == self.name.id);
         let leader = leader.copied().unwrap_or(self.name);
@@ -188,9 +205,13 @@ impl Peer {
         if !look {
             return Followers { down: self.told.down.clone(), pending };
         }
-        let silent: Vec<_> =
-            others.filter(|progress| !progress.is_active).filter_map(named).collect();
-        let down = silent.iter().filter(|peer| self.silent.contains(peer)).copied().collect();
+        let before = |peer: &PeerName| self.silent.iter().find(|(silent, _)| silent == peer);
+        let silent = others.filter(|progress| !progress.is_active).filter_map(named);
+        let silent: Vec<_> = silent
+            .map(|peer| (peer, before(&peer).map_or(self.clock.count, |(_, since)| *since)))
+            .collect();
+        let down = silent.iter().map(|(peer, _)| *peer).filter(|peer| before(peer).is_some());
+        let down = down.collect();
         self.silent = silent;
         Followers { down, pending }
     }
