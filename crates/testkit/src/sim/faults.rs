@@ -112,6 +112,10 @@ pub struct Profile {
     pub crashes: Option<Often>,
     /// How they may end; one of these, each as likely as the others.
     pub stops: Vec<Stop>,
+    /// All processes end at once, and start again.
+    pub restarts: Option<Often>,
+    /// How they end then.
+    pub restart_stop: Stop,
     /// Processes stand still.
     pub pauses: Option<Often>,
     /// The hosts are dealt into two groups.
@@ -147,6 +151,8 @@ impl Profile {
             down_max: 0,
             crashes: None,
             stops: Vec::new(),
+            restarts: None,
+            restart_stop: Stop::Orderly,
             pauses: None,
             partitions: None,
             rolling: Chance::NEVER,
@@ -210,7 +216,8 @@ impl Profile {
 ///
 /// Invariants:
 /// - Nothing happens after `calm_at`, and the last event is [`Fault::Calm`].
-/// - At no time more than `down_max` hosts are stopped or paused; none is stopped or paused twice.
+/// - At no time more than `down_max` hosts are stopped or paused, and none is stopped or paused
+///   twice, unless all of them restart at once.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     events: BTreeMap<(Moment, u64), Fault>,
@@ -227,6 +234,7 @@ impl Schedule {
             schedule.draw_clocks(rng, profile, hosts);
             schedule.draw_links(rng, profile, hosts);
             schedule.draw_processes(rng, profile, hosts);
+            schedule.draw_restarts(rng, profile, hosts);
             schedule.draw_disks(rng, profile, hosts);
         }
         // Ends of what began before are covered by the calm that puts everything right.
@@ -329,6 +337,15 @@ impl Schedule {
                     self.add(at, Fault::Pause(host));
                     self.add(end, Fault::Resume(host));
                 }
+            }
+        }
+    }
+
+    fn draw_restarts(&mut self, rng: &Rng, profile: &Profile, hosts: &[Host]) {
+        for (at, end, _) in times(rng, "restart", profile.restarts.as_ref(), profile) {
+            for &host in hosts {
+                self.add(at, Fault::Stop(host, profile.restart_stop));
+                self.add(end, Fault::Start(host));
             }
         }
     }

@@ -174,6 +174,13 @@ impl World {
         world
     }
 
+    /// How many applied entries each log still has, for whoever checks that logs are cut.
+    pub fn log_lengths(&self) -> Vec<u64> {
+        let processes = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        let states = processes.flat_map(|process| process.apply.states());
+        states.map(|(_, state)| state.applied.index.since(state.truncated.index)).collect()
+    }
+
     fn position(host: Host) -> Option<usize> {
         match host {
             Host::Store(id) => Some(id.get() as usize - 1),
