@@ -399,3 +399,24 @@ fn terms_of_standings_only_grow() {
         before = now;
     }
 }
+
+/// A peer that stays silent is reported, and for how long.
+#[test]
+fn a_silent_follower_is_reported_with_its_age() {
+    let mut lab = Lab::new(3);
+    lab.options.report_ticks = 40;
+    (1..=3).for_each(|number| lab.crash(number));
+    lab.elect(1);
+    lab.tick(60);
+    assert!(lab.store(1).reports.iter().all(|report| report.down.is_empty()));
+    let cut = store_id(3);
+    lab.passes = Box::new(move |envelope| envelope.from.store != cut && envelope.to.store != cut);
+    lab.tick(200);
+    let last = lab.store(1).reports.last().expect("a report").down.clone();
+    assert_eq!(last.len(), 1);
+    assert_eq!(last[0].0, peer(3));
+    assert!((7..=10).contains(&last[0].1), "silent for {} s of 10", last[0].1);
+    lab.passes = Box::new(|_| true);
+    lab.tick(60);
+    assert!(lab.store(1).reports.last().expect("a report").down.is_empty());
+}
