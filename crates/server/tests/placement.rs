@@ -1,5 +1,9 @@
 //! What a scheduler tells leaders and stores, over real sockets.
-#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test may start tasks, and what fails in it fails the test"
+)]
 
 use std::net::TcpListener;
 use std::path::Path;

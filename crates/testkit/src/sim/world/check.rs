@@ -3,8 +3,8 @@
 //! | invariant | looked at |
 //! |---|---|
 //! | one leader per region and term | after every round |
-//! | one vote per peer and term, and no promise forgotten in a restart | when a message leaves, when a store starts |
-//! | truncated ≤ applied ≤ commit ≤ last, applied ≤ durable; nothing goes back | after every round |
+//! | one vote per peer and term, no promise forgotten | when a message leaves, a store starts |
+//! | truncated ≤ applied ≤ commit ≤ last, applied ≤ durable; none goes back | after a round |
 //! | committed entries never change | before they are applied |
 //! | the applied index and its data are one | after they are applied |
 //! | equal applied indexes, equal data | after they are applied, and in the end |
@@ -177,7 +177,8 @@ impl Check {
             let stored = meta::load_apply_state(&*view, region).ok().flatten();
             if stored != Some(state) {
                 self.fail(format!(
-                    "store {store} has applied region {region} up to {state:?} and stored {stored:?}"
+                    "store {store} has applied region {region} up to {state:?}, \
+                     and stored {stored:?}"
                 ));
             }
             if state.applied.index.0.is_multiple_of(COMPARED_EVERY) {
