@@ -3,6 +3,7 @@
 //! A service decodes, calls the room that decides, and encodes the answer; nothing is decided
 //! here. Everything that a port serves goes through [`runtime::serve`].
 
+mod bell;
 mod birth;
 pub mod clock;
 pub mod config;

@@ -8,8 +8,9 @@
 //!
 //! Two single-threaded runtimes serve up to twice what one two-threaded runtime does, because a
 //! request never changes its core. What handlers share is behind `Arc`; nothing is kept per runtime
-//! but caches. One listener, instead of one per runtime on a shared port, spreads even two
-//! connections evenly and lets no second process bind the same port without an error.
+//! but caches and the bell that wakes its tasks. One listener, instead of one per runtime on a
+//! shared port, spreads even two connections evenly and lets no second process bind the same port
+//! without an error.
 //!
 //! A connection speaks HTTP/1.1 or HTTP/2 with prior knowledge, told apart by its first bytes, and
 //! each request goes through one of two [`Doors`] by its content type.
@@ -166,7 +167,7 @@ impl Serving {
 }
 
 /// Serves `listener` on `threads` runtimes, at least one, until `shutdown` is requested. `make` is
-/// called once on each runtime's thread.
+/// called once on each runtime, and may spawn.
 ///
 /// Returns when everything has started; an error leaves nothing running.
 pub fn serve(
@@ -195,7 +196,7 @@ pub fn serve(
         let (make, shutdown) = (Arc::clone(&make), shutdown.clone());
         let handle = thread::Builder::new()
             .name(format!("{name}-{position}"))
-            .spawn(move || runtime.block_on(work(receiver, make(), shutdown)))?;
+            .spawn(move || runtime.block_on(async { work(receiver, make(), shutdown).await }))?;
         handles.push(handle);
         workers.push(Worker { sender, load: Arc::default() });
     }

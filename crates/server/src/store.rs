@@ -33,11 +33,12 @@ use kiva_raftstore::snapshot::Folder;
 use serde_json::json;
 use tonic::service::Routes;
 
+use crate::bell::Bell;
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, StoreConfig};
 use crate::limits::REPORTS_QUEUED_MAX;
 use crate::placement::{self, Conversation, PlacementError, Reporter, StoreSelf};
-use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve};
+use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve, spawn};
 use crate::service::replicas::ReplicasService;
 use crate::service::store::StoreService;
 use crate::transport::{Me, Network, TransportOptions};
@@ -199,7 +200,9 @@ pub fn run(
         let peers = network.service(folder.clone(), shutdown.clone());
         let replicas = ReplicasService::new(me_there, api, router.clone());
         let make = move || {
-            let service = StoreService::new(cluster, executor.clone(), stop.clone());
+            let bell = Bell::default();
+            spawn(bell.ringer());
+            let service = StoreService::new(cluster, executor.clone(), bell, stop.clone());
             let (health, health_service) = tonic_health::server::health_reporter();
             drop(health);
             let grpc = Routes::new(service.into_server())

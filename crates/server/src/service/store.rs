@@ -18,13 +18,15 @@ mod raw;
 mod txn;
 
 use kiva_base::ClusterId;
-use kiva_kv::Executor;
+use kiva_kv::command::Write;
+use kiva_kv::{Error, Executor, Target};
 use kiva_proto::kvrpcpb::*;
 use kiva_proto::tikvpb::tikv_server::{Tikv, TikvServer};
 use kiva_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::bell::Bell;
 use crate::limits::{REQUEST_SIZE_MAX, RESPONSE_SIZE_MAX};
 use crate::runtime::Shutdown;
 use fault::answer;
@@ -34,13 +36,26 @@ use fault::answer;
 pub struct StoreService {
     cluster: ClusterId,
     executor: Executor,
+    bell: Bell,
     shutdown: Shutdown,
 }
 
 impl StoreService {
-    /// The service of the store that `executor` serves. Streams end when `shutdown` is requested.
-    pub fn new(cluster: ClusterId, executor: Executor, shutdown: Shutdown) -> Self {
-        Self { cluster, executor, shutdown }
+    /// The service of the store that `executor` serves, on the runtime of `bell`. Streams end when
+    /// `shutdown` is requested.
+    pub(crate) fn new(
+        cluster: ClusterId,
+        executor: Executor,
+        bell: Bell,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { cluster, executor, bell, shutdown }
+    }
+
+    /// Executes a command that decides what to write. It waits for the store loop, which answers
+    /// many at once.
+    async fn write<C: Write>(&self, target: &Target, command: C) -> Result<C::Reply, Error> {
+        self.bell.gather(self.executor.write(target, command)).await
     }
 
     /// To be put behind a door, with the limits on messages.

@@ -56,7 +56,7 @@ impl StoreService {
         let target = self.target(&request.context);
         let pairs = vec![(request.key.into(), request.value)];
         let command = Put::with_ttls(self.family(&request.cf)?, pairs, &[request.ttl])?;
-        self.executor.write(&target, command).await?;
+        self.write(&target, command).await?;
         Ok(RawPutResponse::default())
     }
 
@@ -67,7 +67,7 @@ impl StoreService {
         let target = self.target(&request.context);
         let pairs = request.pairs.into_iter().map(|pair| (pair.key.into(), pair.value)).collect();
         let command = Put::with_ttls(self.family(&request.cf)?, pairs, &request.ttls)?;
-        self.executor.write(&target, command).await?;
+        self.write(&target, command).await?;
         Ok(RawBatchPutResponse::default())
     }
 
@@ -77,7 +77,7 @@ impl StoreService {
     ) -> Result<RawDeleteResponse, Error> {
         let target = self.target(&request.context);
         let command = Delete { cf: self.family(&request.cf)?, keys: vec![request.key.into()] };
-        self.executor.write(&target, command).await?;
+        self.write(&target, command).await?;
         Ok(RawDeleteResponse::default())
     }
 
@@ -87,7 +87,7 @@ impl StoreService {
     ) -> Result<RawBatchDeleteResponse, Error> {
         let target = self.target(&request.context);
         let command = Delete { cf: self.family(&request.cf)?, keys: keys(request.keys) };
-        self.executor.write(&target, command).await?;
+        self.write(&target, command).await?;
         Ok(RawBatchDeleteResponse::default())
     }
 
@@ -147,7 +147,7 @@ impl StoreService {
             value: request.value,
             ttl_s: request.ttl,
         };
-        let reply = self.executor.write(&target, command).await?;
+        let reply = self.write(&target, command).await?;
         Ok(RawCasResponse {
             succeed: reply.succeeded,
             previous_not_exist: reply.previous.is_none(),

@@ -82,7 +82,7 @@ impl StoreService {
     ) -> Result<PrewriteResponse, Error> {
         let target = self.target(&request.context);
         let errors = match prewrite(request) {
-            Ok(command) => match self.executor.write(&target, command).await? {
+            Ok(command) => match self.write(&target, command).await? {
                 Ok(reply) => {
                     return Ok(PrewriteResponse {
                         min_commit_ts: reply.min_commit_ts.0,
@@ -105,7 +105,7 @@ impl StoreService {
             start_ts: Timestamp(request.start_version),
             commit_ts: Timestamp(request.commit_version),
         };
-        Ok(match self.executor.write(&target, command).await? {
+        Ok(match self.write(&target, command).await? {
             Ok(commit_ts) => CommitResponse { commit_version: commit_ts.0, ..Default::default() },
             Err(error) => CommitResponse { error: Some(key_error(error)), ..Default::default() },
         })
@@ -120,7 +120,7 @@ impl StoreService {
             keys: request.keys.into_iter().map(Key).collect(),
             start_ts: Timestamp(request.start_version),
         };
-        let error = refusal(self.executor.write(&target, command).await?);
+        let error = refusal(self.write(&target, command).await?);
         Ok(BatchRollbackResponse { error, ..Default::default() })
     }
 
@@ -140,7 +140,7 @@ impl StoreService {
             verify_is_primary: request.verify_is_primary,
         };
         let mut response = CheckTxnStatusResponse::default();
-        match self.executor.write(&target, command).await? {
+        match self.write(&target, command).await? {
             Ok(TxnStatus::RolledBack { action }) => response.action = status_action(action),
             Ok(TxnStatus::Committed { commit_ts }) => response.commit_version = commit_ts.0,
             Ok(TxnStatus::Alive { lock, action }) => {
@@ -163,7 +163,7 @@ impl StoreService {
             start_ts: Timestamp(request.start_version),
             advise_ttl_ms: request.advise_lock_ttl,
         };
-        Ok(match self.executor.write(&target, command).await? {
+        Ok(match self.write(&target, command).await? {
             Ok(ttl_ms) => TxnHeartBeatResponse { lock_ttl: ttl_ms, ..Default::default() },
             Err(error) => {
                 TxnHeartBeatResponse { error: Some(key_error(error)), ..Default::default() }
@@ -212,7 +212,7 @@ impl StoreService {
         } else {
             let keys = request.keys.into_iter().map(Key);
             let command = Resolve::keys_of(start_ts, fate(request.commit_version), keys);
-            self.executor.write(&target, command).await?
+            self.write(&target, command).await?
         };
         Ok(ResolveLockResponse { error: refusal(settled), ..Default::default() })
     }
@@ -227,7 +227,7 @@ impl StoreService {
             start_ts: Timestamp(request.start_version),
             current_ts: Timestamp(request.current_ts),
         };
-        Ok(match self.executor.write(&target, command).await? {
+        Ok(match self.write(&target, command).await? {
             Ok(commit_ts) => CleanupResponse {
                 commit_version: commit_ts.map_or(0, |ts| ts.0),
                 ..Default::default()
