@@ -18,7 +18,7 @@ fn messages(burst: usize) -> usize {
     lab.tick(4);
     let sent = lab.sent.len();
     let propose = |number| -> Answer {
-        let replica = lab.router(1).replica(&lab.header(1)).unwrap();
+        let replica = lab.router(1).replica(&lab.header(1)).expect("store 1 leads");
         let mut batch = WriteBatch::new();
         batch.put(Cf::Default, format!("k{number}").as_bytes(), &[7; 256]);
         Box::pin(async move { replica.propose(term, batch, Box::new(())).await })
@@ -30,9 +30,7 @@ fn messages(burst: usize) -> usize {
     for answer in &mut answers {
         assert_eq!(lab::poll_once(answer), Some(Ok(())));
     }
-    let sent = lab.sent.len() - sent;
-    println!("{sent} messages for {burst} proposals at a time");
-    sent
+    lab.sent.len() - sent
 }
 
 #[test]
