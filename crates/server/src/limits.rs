@@ -76,6 +76,13 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a store reports itself, and its regions when nothing about them has changed.
 pub const STORE_HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// How long a start waits for regions that have nobody but this store to be led. An election alone
+/// takes one write; after a restart it waits out what the peer may have promised, a second at most.
+pub const ELECTION_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they are.
+pub const ELECTION_PAUSE: Duration = Duration::from_millis(2);
+
 /// Reports of regions that wait for the scheduler; more are dropped, and said again a minute later.
 /// After an election storm every region has one.
 pub const REPORTS_QUEUED_MAX: usize = 16 * 1024;

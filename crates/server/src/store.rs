@@ -27,6 +27,7 @@ use kiva_raftstore::log::{self, Log, LogOpenError};
 use kiva_raftstore::meta::{MetaError, StoreIdent, load_ident};
 use kiva_raftstore::open::{self, Assembly};
 use kiva_raftstore::options::Options;
+use kiva_raftstore::read::Standing;
 use kiva_raftstore::router::Router;
 use kiva_raftstore::runtime::{Loop, Threads};
 use kiva_raftstore::snapshot::Folder;
@@ -36,7 +37,7 @@ use tonic::service::Routes;
 use crate::bell::Bell;
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, StoreConfig};
-use crate::limits::REPORTS_QUEUED_MAX;
+use crate::limits::{ELECTION_PAUSE, ELECTION_WAIT_MAX, REPORTS_QUEUED_MAX};
 use crate::placement::{self, Conversation, PlacementError, Reporter, StoreSelf};
 use crate::runtime::{Doors, Serving, Shutdown, random_seed, serve, spawn};
 use crate::service::replicas::ReplicasService;
@@ -220,9 +221,11 @@ pub fn run(
         serve("status", status_listener, 1, make, shutdown.clone())
             .map_err(io_error("serve", &status_address.to_string()))?
     };
+    let led = led(router.clone(), clock.clone());
     let conversation =
         Conversation { placement, ident, me, router, log, snapshots: folder, clock, reports };
     courier.report(placement::report(conversation, shutdown));
+    courier.wait(led);
     Ok(RunningStore { id: ident.store, serving, status, courier, failure, threads, network })
 }
 
@@ -286,6 +289,18 @@ fn open_engine(
         ..Default::default()
     };
     Ok(Arc::new(TreeEngine::open(path, engine)?))
+}
+
+/// Ready when the regions that have nobody but this store are led here, or after a while: a store
+/// that is the whole cluster serves when it says so.
+async fn led(router: Router, clock: Arc<dyn Clock>) {
+    let give_up = clock.now() + ELECTION_WAIT_MAX;
+    let is_open = |standing: &Arc<Standing>| {
+        standing.region.peers.len() == 1 && !standing.is_settled
+    };
+    while router.regions().iter().any(is_open) && clock.now() < give_up {
+        clock.sleep(ELECTION_PAUSE).await;
+    }
 }
 
 fn open_log(config: &StoreConfig) -> Result<log::Opened, StoreError> {
