@@ -7,14 +7,16 @@
 //! | [`licenses`] | reads the license of every dependency |
 //! | [`compat`] | runs the official clients against the binary built here |
 //! | [`figures`] | times Kiva beside a bare echo and etcd, and prints the table |
+//! | [`counts`] | counts what a put and a get cost, and holds them to what they may |
 //! | [`failover`] | takes the leader's store away in every way, and prints what each costs |
 //!
 //! Each chore prints what it does and for how long, and ends with exit status 1 when something is
-//! wrong. It needs git and cargo, nothing else.
+//! wrong. They need git and cargo, and [`counts`] more where it is there.
 #![expect(clippy::print_stdout, reason = "its answers are for a person at a terminal")]
 
 mod ci;
 mod compat;
+mod counts;
 mod failover;
 mod figures;
 mod licenses;
@@ -41,6 +43,10 @@ cargo xtask figures [--etcd BINARY] [--data-dir DIR] [--replicas N] [--seconds N
     times three stores (or --replicas 1 or 5) beside a bare gRPC echo, and
     beside as many members of etcd if a binary of it is named; 5 rounds of 5
     seconds a row unless told otherwise
+cargo xtask counts [--binary FILE]
+    system calls, syncs, messages, instructions and allocations of a put and of
+    a get, each beside the most it may be; what needs strace or valgrind is
+    skipped where they are not; --binary: a release build made before
 cargo xtask failover [--rounds N] [--faults FAULT,...]
     kill, pause, cut, deaf, mute, apart, replace: 30 rounds each of the store
     that leads, one of three under load, and the time without a write; those
@@ -73,6 +79,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             no_flags(flags)?;
             licenses::run(&root)
         }
+        "counts" => counts::run(&root, &counts::Plan::parse(flags)?),
         "compat" => {
             no_flags(flags)?;
             compat::run(&root)
