@@ -49,9 +49,14 @@ impl Farewells {
 
 impl Peer {
     /// Whether every removal that is applied here is durable: only then strangers may be told that
-    /// they are strangers, and the scheduler who is left.
+    /// they are strangers, and the scheduler who is left. By voters: what a learner knows helps
+    /// nobody to win an election.
     pub(crate) fn may_dismiss(&self) -> bool {
-        self.farewells.gone.is_empty()
+        self.farewells.gone.is_empty() && self.is_voter()
+    }
+
+    fn is_voter(&self) -> bool {
+        self.node.membership().is_voter(self.node.id())
     }
 
     /// Cuts what a leader says of its commit index down to what others may know. Keeps an answer
@@ -148,7 +153,7 @@ impl Peer {
         let epoch = self.epoch();
         while let Some((_, gone)) = self.farewells.gone.pop_front_if(|(index, _)| *index <= commit)
         {
-            for to in gone {
+            for to in gone.into_iter().filter(|_| self.is_voter()) {
                 let (region, from) = (self.region, self.name);
                 let content = Content::Removed;
                 out.envelopes.push((to.store, Envelope { region, from, to, epoch, content }));
