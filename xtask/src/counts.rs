@@ -3,11 +3,11 @@
 //! A count does not depend on what else the machine does, so it can be held to where a time
 //! cannot: what a change adds to each write is seen here first.
 //!
-//! | counted | how |
-//! |---|---|
-//! | system calls and syncs of a put | `strace` on a store that is its whole cluster, while `kiva bench` writes |
-//! | instructions and allocations | `callgrind` on the benches `path` and `log`, with a count and with twice that: the difference is without the start |
-//! | messages of a proposal | a test of `raftstore` in one thread, which fails when there are more |
+//! - System calls and syncs of a put: `strace` on a store that is its whole cluster, while
+//!   `kiva bench` writes.
+//! - Instructions and allocations: `callgrind` on the benches `path` and `log`, with a count and
+//!   with twice that. The difference is without the start.
+//! - Messages of a proposal: a test of `raftstore` in one thread, which fails when there are more.
 //!
 //! What needs a tool that this machine does not have is skipped, and said to be.
 
