@@ -11,8 +11,8 @@ pub enum Flaw {
     ReadUnsettled,
     /// A lease runs on when leadership is handed over.
     LeaseAcrossTransfer,
-    /// A tick that is late counts from now, so that a lease is longer after a pause.
-    LateTicksCountFromNow,
+    /// Ticks that were missed in a pause are not made up for, so that a lease outlives it.
+    LeaseAfterPause,
     /// The applied index is written apart from the data, and first.
     AppliedApart,
     /// Whoever waits at an index is answered by whatever entry is applied there.
@@ -88,7 +88,7 @@ impl Flaw {
     pub const ALL: [Self; 20] = [
         Self::ReadUnsettled,
         Self::LeaseAcrossTransfer,
-        Self::LateTicksCountFromNow,
+        Self::LeaseAfterPause,
         Self::AppliedApart,
         Self::WaiterByIndex,
         Self::NoTombstone,

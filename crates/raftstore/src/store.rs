@@ -163,7 +163,10 @@ impl Store {
     pub fn begin(&mut self, now: Moment) {
         let mut late = 0;
         while now >= self.next_tick {
-            let nominal = self.next_tick;
+            let nominal = match self.options.flaws.has(Flaw::LeaseAfterPause) {
+                true => now,
+                false => self.next_tick,
+            };
             self.next_tick = nominal + self.options.tick;
             late += 1;
             if late > LATE_TICKS_MAX {
@@ -171,8 +174,7 @@ impl Store {
                 break;
             }
             for (region, peer) in &mut self.peers {
-                let late = self.options.flaws.has(Flaw::LateTicksCountFromNow);
-                let doubt = peer.tick(if late { now } else { nominal }, &self.options);
+                let doubt = peer.tick(nominal, &self.options);
                 if doubt.is_some()
                     && let Some(record) = peer.record()
                 {
