@@ -295,9 +295,8 @@ fn open_engine(
 /// that is the whole cluster serves when it says so.
 async fn led(router: Router, clock: Arc<dyn Clock>) {
     let give_up = clock.now() + ELECTION_WAIT_MAX;
-    let is_open = |standing: &Arc<Standing>| {
-        standing.region.peers.len() == 1 && !standing.is_settled
-    };
+    let is_open =
+        |standing: &Arc<Standing>| standing.region.peers.len() == 1 && !standing.is_settled;
     while router.regions().iter().any(is_open) && clock.now() < give_up {
         clock.sleep(ELECTION_PAUSE).await;
     }
