@@ -167,9 +167,9 @@ impl Apply {
                 promises.next_if(|(index, _)| *index == entry.index).map(|(_, waiting)| waiting);
             let Some(applying) = self.regions.get_mut(&region).filter(|it| it.removed_at.is_none())
             else {
-                let gone = RegionError::RegionNotFound { region: region.get() };
+                // It is committed, so the others apply it: that it did not happen is not true.
                 waiting.into_iter().flatten().for_each(|promise| {
-                    promise.resolve(Err(gone.clone().into()));
+                    promise.resolve(Err(ProposeError::Unknown));
                 });
                 continue;
             };
