@@ -453,6 +453,7 @@ impl Store {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         if flaws.has(Flaw::CompactBeforeDurable) {
             self.log.compact(region, peer.status().state.truncated.index);
+            while let Ok(Some(_)) = self.log.collect() {}
         }
         if flaws.has(Flaw::RemovedGoesAtOnce) && peer.is_removed() {
             peer.doom(&mut self.out);
