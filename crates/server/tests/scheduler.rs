@@ -1,10 +1,12 @@
 //! A scheduler over real sockets, asked with generated stubs, as clients and stores do.
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use kiva_proto::keyspacepb::LoadKeyspaceRequest;
 use kiva_proto::keyspacepb::keyspace_client::KeyspaceClient;
@@ -517,18 +519,48 @@ async fn a_shutdown_answers_what_has_arrived_and_ends_the_streams() {
     TcpStream::connect(address).expect_err("nobody listens any more");
 }
 
-/// The files as a process that is killed now would leave them.
+/// The files as a process that is killed now would leave them: copied again until none came, went
+/// or changed meanwhile, because a copy is no moment.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    for _ in 0..100 {
+        let before = listing(from);
+        let copied = copy_once(from, to);
+        if copied.is_ok() && before.is_ok_and(|before| listing(from).is_ok_and(|now| now == before))
+        {
+            return;
+        }
+        fs::remove_dir_all(to).unwrap();
+    }
+    panic!("{} is never at rest", from.display());
+}
+
+fn copy_once(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            copy_once(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
+}
+
+/// Every file with its size and when it was last written.
+fn listing(path: &Path) -> io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(listing(&entry.path())?);
+        } else {
+            let metadata = entry.metadata()?;
+            files.insert(entry.path(), (metadata.len(), metadata.modified()?));
+        }
+    }
+    Ok(files)
 }
 
 async fn one_timestamp(world: &mut World) -> i64 {
